@@ -1,0 +1,3 @@
+//! Scaling building blocks for [`tower`] services.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
