@@ -1,0 +1,100 @@
+//! How many retries there may be.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What one retry costs. A request pays in a whole number of these parts, so every ratio in thousandths is exact.
+const PRICE: u64 = 1000;
+
+/// A share of retries that is never passed, however many requests fail.
+///
+/// Each request pays `ratio` of a retry in, each retry takes a whole one out, and at most `burst` are saved up, as many
+/// as there are at the start. So of n requests at most ratio · n + burst are retried: a service that fails altogether is
+/// not hit by several times its load.
+///
+/// Exact to a thousandth and O(1): one atomic step for each request and each retry, after any idle time.
+///
+/// ```
+/// use buttress::balance::Budget;
+///
+/// # fn main() -> Result<(), buttress::balance::InvalidRatio> {
+/// let budget = Budget::new(0.2, 10)?;
+/// assert_eq!((0..50).filter(|_| budget.withdraw()).count(), 10, "the burst");
+/// (0..40).for_each(|_| budget.deposit());
+/// assert_eq!((0..50).filter(|_| budget.withdraw()).count(), 8, "a fifth of 40");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Budget {
+    deposit: u64,
+    cap: u64,
+    saved: AtomicU64,
+}
+
+/// A retry ratio that is not a number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("a retry ratio of {0} makes no sense: give one from 0 to 1")]
+pub struct InvalidRatio(f64);
+
+impl Budget {
+    /// A budget of `ratio` retries for each request, rounded to a thousandth, and `burst` on top.
+    ///
+    /// # Errors
+    /// If `ratio` is not between 0 and 1.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the ratio is between 0 and 1")]
+    pub fn new(ratio: f64, burst: u32) -> Result<Self, InvalidRatio> {
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(InvalidRatio(ratio));
+        }
+        let full = u64::from(burst) * PRICE;
+        // Room for one retry at least, or a small ratio would never add up to one.
+        let cap = full.max(PRICE);
+        Ok(Self { deposit: (ratio * PRICE as f64).round() as u64, cap, saved: AtomicU64::new(full) })
+    }
+
+    /// Counts a request.
+    pub fn deposit(&self) {
+        let _ = self.saved.fetch_update(Relaxed, Relaxed, |saved| {
+            (saved < self.cap).then(|| (saved + self.deposit).min(self.cap))
+        });
+    }
+
+    /// Takes a retry out, if there is one.
+    pub fn withdraw(&self) -> bool {
+        self.saved.fetch_update(Relaxed, Relaxed, |saved| saved.checked_sub(PRICE)).is_ok()
+    }
+}
+
+/// One retry for every five requests, and 50 at once.
+impl Default for Budget {
+    fn default() -> Self {
+        Self { deposit: PRICE / 5, cap: 50 * PRICE, saved: AtomicU64::new(50 * PRICE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ratio_is_granted_to_within_one_retry() -> Result<(), InvalidRatio> {
+        for thousandths in 0..=1000_u64 {
+            let budget = Budget::new(thousandths as f64 / 1000.0, 0)?;
+            let mut granted = 0;
+            for request in 1..=5000_u64 {
+                budget.deposit();
+                granted += u64::from(budget.withdraw());
+                let due = request * thousandths / 1000;
+                assert!(granted.abs_diff(due) <= 1, "{granted} of {due} at {thousandths}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_ratio_out_of_range_is_refused() {
+        for ratio in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            assert!(Budget::new(ratio, 10).is_err());
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a request was not answered.
+
+use std::{error, fmt, time::Duration};
+
+use crate::cluster::NodeId;
+
+/// Why [`Balance`](super::Balance) has no answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// No node could take the request. It was sent nowhere.
+    NoNode(NoNode),
+    /// Every node was full, and so was the queue. The request was sent nowhere.
+    QueueFull,
+    /// Every node was full for as long as the queue lets a request wait. It was sent nowhere.
+    QueueTimeout(Duration),
+    /// A node was chosen, and failed.
+    Node {
+        /// Which one.
+        node: NodeId,
+        /// What it said.
+        source: E,
+    },
+}
+
+impl<E> Error<E> {
+    /// Whether the request was sent to no node, so that sending it again cannot do anything twice.
+    pub fn is_unsent(&self) -> bool {
+        !matches!(self, Self::Node { .. })
+    }
+
+    /// Whether there is too much to do for the nodes that there are.
+    pub fn is_overload(&self) -> bool {
+        match self {
+            Self::QueueFull | Self::QueueTimeout(_) => true,
+            Self::NoNode(nodes) => nodes.full > 0,
+            Self::Node { .. } => false,
+        }
+    }
+
+    /// The error of the node, if one was reached.
+    pub fn into_node_error(self) -> Option<E> {
+        match self {
+            Self::Node { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNode(nodes) => nodes.fmt(f),
+            Self::QueueFull => f.write_str("every node is full, and so is the queue"),
+            Self::QueueTimeout(waited) => write!(f, "every node stayed full for {waited:?}"),
+            Self::Node { node, .. } => write!(f, "node {node} failed"),
+        }
+    }
+}
+
+impl<E: error::Error + 'static> error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Node { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why no node of a cluster could take a request: how many were in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoNode {
+    /// Nodes that are draining, have weight 0 or are down by the operator's word.
+    pub inactive: usize,
+    /// Nodes that health checks found down.
+    pub unhealthy: usize,
+    /// Nodes that have as much in flight as they may.
+    pub full: usize,
+    /// Nodes that this request was tried on before.
+    pub tried: usize,
+}
+
+impl fmt::Display for NoNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no node can take the request: ")?;
+        let states = [
+            (self.unhealthy, "unhealthy"),
+            (self.inactive, "draining or down"),
+            (self.full, "full"),
+            (self.tried, "already tried"),
+        ];
+        let mut separator = "";
+        for (count, state) in states.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count} {state}")?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("the cluster is empty") } else { Ok(()) }
+    }
+}
+
+impl error::Error for NoNode {}

@@ -1,0 +1,60 @@
+//! Sends each request to one node of a cluster.
+//!
+//! A [`Policy`] says which node, [`Balance`] calls it: a cheap-clone `Service` that needs no worker task, sees the
+//! request before it picks, and allocates nothing. [`Retry`] goes on to another node where that is safe.
+//!
+//! ```
+//! use buttress::{balance::{Balance, LeastRequest}, cluster::{Cluster, Node}};
+//! use tower::{Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = |name: &'static str| {
+//!     let reply = move |request: u32| async move { Ok::<_, std::io::Error>(format!("{name}: {request}")) };
+//!     (Node::new(name), service_fn(reply))
+//! };
+//! let cluster = Cluster::new([node("a"), node("b"), node("c")])?;
+//! let mut balance = Balance::new(cluster.clone(), LeastRequest::new());
+//! println!("{}", balance.ready().await?.call(1).await?);
+//!
+//! cluster.remove("a");
+//! let answer = balance.ready().await?.call(2).await?;
+//! assert_ne!(answer, "a: 2");
+//! # Ok(())
+//! # }
+//! ```
+
+mod acquire;
+mod budget;
+mod chooser;
+mod classify;
+mod complete;
+mod error;
+mod future;
+mod key;
+mod layer;
+mod nodes;
+mod pick;
+mod policy;
+mod retry;
+mod service;
+
+pub(crate) use self::pick::any_eligible;
+pub use self::{
+    budget::{Budget, InvalidRatio},
+    chooser::Levels,
+    classify::{Classify, ErrorsFail},
+    complete::{Complete, OnResponse},
+    error::{Error, NoNode},
+    future::ResponseFuture,
+    key::{KeyOf, NoKey},
+    layer::BalanceLayer,
+    nodes::Nodes,
+    pick::{PickCx, Picker, Policy},
+    policy::{
+        ConsistentHash, IpHash, LeastRequest, LeastResponseTime, Random, RoundRobin, WeightedRandom,
+        WeightedRoundRobin,
+    },
+    retry::{Cloned, Replay, Retry, RetryFuture, RetryLayer},
+    service::{Balance, Queue},
+};

@@ -1,0 +1,166 @@
+//! How a policy chooses: the two traits, and what a choice is told.
+
+use std::{any::Any, cell::Cell, fmt::Debug, sync::Arc, time::Instant};
+
+use super::Nodes;
+use crate::{
+    cluster::{Member, NodeId, Stamp},
+    placement::KeyHash,
+    rng::Rng,
+    time::Clock,
+};
+
+/// Builds a [`Picker`] for each set of nodes.
+///
+/// A policy is configuration: it runs when the membership changes, never on the path of a request.
+///
+/// ```
+/// use buttress::balance::{Nodes, PickCx, Picker, Policy};
+///
+/// /// Always the first node that can take the request.
+/// #[derive(Debug)]
+/// struct First;
+///
+/// impl Policy for First {
+///     fn picker(&self, _: &Nodes, _: Option<&dyn Picker>) -> Box<dyn Picker> {
+///         Box::new(First)
+///     }
+/// }
+///
+/// impl Picker for First {
+///     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
+///         (0..nodes.len()).find(|&index| cx.can_take(&nodes[index]))
+///     }
+/// }
+/// ```
+pub trait Policy: Debug + Send + Sync + 'static {
+    /// Builds the picker for `nodes`.
+    ///
+    /// `previous` is the picker that it takes over from, for policies that go on where that one stood: downcast it
+    /// through [`Any`], and keep what belongs to a node by its [slot](Member::slot).
+    fn picker(&self, nodes: &Nodes, previous: Option<&dyn Picker>) -> Box<dyn Picker>;
+
+    /// Whether it weighs how long nodes take. If not, latency is not measured, which saves two looks at the clock for
+    /// each request.
+    fn observes_latency(&self) -> bool {
+        false
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn picker(&self, nodes: &Nodes, previous: Option<&dyn Picker>) -> Box<dyn Picker> {
+        (**self).picker(nodes, previous)
+    }
+
+    fn observes_latency(&self) -> bool {
+        (**self).observes_latency()
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Box<P> {
+    fn picker(&self, nodes: &Nodes, previous: Option<&dyn Picker>) -> Box<dyn Picker> {
+        (**self).picker(nodes, previous)
+    }
+
+    fn observes_latency(&self) -> bool {
+        (**self).observes_latency()
+    }
+}
+
+/// Chooses a node for one request.
+pub trait Picker: Any + Debug + Send + Sync {
+    /// The index in `nodes` of the one to use; these are the nodes that the picker was built for.
+    ///
+    /// Must not choose a node that [cannot take](PickCx::can_take) the request, and must find one if there is any. An
+    /// index out of range counts as none.
+    fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize>;
+}
+
+/// What is known about the request that a node is wanted for.
+#[derive(Debug)]
+pub struct PickCx<'a> {
+    /// What the request is about, for policies that keep the same things at the same node.
+    pub key: Option<KeyHash>,
+    /// The random numbers that this choice may use.
+    pub rng: Rng,
+    clock: &'a dyn Clock,
+    now: Cell<Option<Instant>>,
+    tried: &'a [NodeId],
+    panic: bool,
+}
+
+impl<'a> PickCx<'a> {
+    /// A choice that takes the time from `clock` and randomness from `rng`.
+    pub fn new(clock: &'a dyn Clock, rng: Rng) -> Self {
+        Self { key: None, rng, clock, now: Cell::new(None), tried: &[], panic: false }
+    }
+
+    /// Sets what the request is about.
+    #[must_use]
+    pub fn key(mut self, key: Option<KeyHash>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Names the nodes that were tried before and shall not be chosen again.
+    #[must_use]
+    pub fn tried(mut self, tried: &'a [NodeId]) -> Self {
+        self.tried = tried;
+        self
+    }
+
+    /// Whether the node may be chosen now: healthy (or health is ignored because too few are), not tried before, and
+    /// with room for one more request.
+    #[inline]
+    pub fn can_take(&self, member: &Member) -> bool {
+        (self.panic || member.state.health().is_usable())
+            && !member.state.is_full()
+            && (self.tried.is_empty() || !self.tried.contains(&member.node.id))
+    }
+
+    /// Whether failures in a row have put the node aside for now: [`can_take`](Self::can_take) lets it be chosen, but a
+    /// policy that looks at load should do so only if all others are worse. Reads the clock only if the node failed its
+    /// last request.
+    #[inline]
+    pub fn is_suspended(&self, member: &Member) -> bool {
+        member.state.failure_streak() > 0 && member.state.is_suspended(self.now())
+    }
+
+    /// The time of this choice, read from the clock once and only if asked for.
+    pub fn now(&self) -> Instant {
+        self.now.get().unwrap_or_else(|| {
+            let now = self.clock.now();
+            self.now.set(Some(now));
+            now
+        })
+    }
+
+    pub(crate) fn stamp(&self, nodes: &Nodes) -> Stamp {
+        nodes.stamp(self.now())
+    }
+
+    pub(crate) fn set_panic(&mut self, panic: bool) {
+        self.panic = panic;
+    }
+
+    pub(crate) fn was_tried(&self, member: &Member) -> bool {
+        self.tried.contains(&member.node.id)
+    }
+}
+
+/// The one node that [`can_take`](PickCx::can_take) in the order of a random walk through all of them.
+///
+/// For policies whose first choices all failed: no node is favoured for standing after one that is down.
+pub(crate) fn any_eligible(nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
+    let mut seen = 0;
+    let mut chosen = None;
+    for (index, member) in nodes.iter().enumerate() {
+        if cx.can_take(member) {
+            seen += 1;
+            if cx.rng.below(seen) == 0 {
+                chosen = Some(index);
+            }
+        }
+    }
+    chosen
+}

@@ -1,0 +1,90 @@
+//! Least request: the node with the least to do.
+
+use std::num::NonZeroUsize;
+
+use super::sample::{MAX_CHOICES, cheapest_of_all, cheapest_of_some};
+use crate::{
+    balance::{Nodes, PickCx, Picker, Policy},
+    cluster::Member,
+};
+
+/// What a suspended node's load counts more: any other node is better.
+const SUSPENDED_LOAD: f32 = 1e9;
+
+/// The node with the fewest requests in flight for its weight: of two random ones, of `d`, or of all.
+///
+/// Also known as least connections, and as the power of two choices (Mitzenmacher 2001). It needs no clock, which
+/// makes it the cheapest policy that looks at load. Nodes whose speeds differ want
+/// [`LeastResponseTime`](super::LeastResponseTime) or more choices than two: a slow node's queue is as short as a fast
+/// one's, but lasts longer.
+///
+/// Ties are settled at random. A node that fails in a row is passed over for a while: failing is the fastest way to have
+/// nothing in flight. O(choices), or O(n) for all.
+///
+/// ```
+/// use buttress::balance::LeastRequest;
+///
+/// let two = LeastRequest::new();
+/// let five = LeastRequest::of(5);
+/// let all = LeastRequest::of_all();
+/// # let _ = (two, five, all);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LeastRequest {
+    /// `None` looks at all.
+    choices: Option<NonZeroUsize>,
+}
+
+impl LeastRequest {
+    /// The less loaded of two different random nodes.
+    pub const fn new() -> Self {
+        Self::of(2)
+    }
+
+    /// The least loaded of `choices` different random nodes, at least 1 and at most 16.
+    pub const fn of(choices: usize) -> Self {
+        let choices = if choices > MAX_CHOICES { MAX_CHOICES } else { choices };
+        Self { choices: Some(match NonZeroUsize::new(choices) {
+            Some(choices) => choices,
+            None => NonZeroUsize::MIN,
+        }) }
+    }
+
+    /// The least loaded of all nodes: least connections.
+    pub const fn of_all() -> Self {
+        Self { choices: None }
+    }
+}
+
+impl Default for LeastRequest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Policy for LeastRequest {
+    fn picker(&self, nodes: &Nodes, _: Option<&dyn Picker>) -> Box<dyn Picker> {
+        let per_weight = nodes.iter().map(|member| 1.0 / f32::from(member.node.weight.max(1))).collect();
+        Box::new(LeastRequestPicker { choices: self.choices, per_weight })
+    }
+}
+
+#[derive(Debug)]
+struct LeastRequestPicker {
+    choices: Option<NonZeroUsize>,
+    per_weight: Vec<f32>,
+}
+
+impl Picker for LeastRequestPicker {
+    #[inline]
+    fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
+        let cost = |cx: &PickCx<'_>, index: usize, member: &Member| {
+            let load = (member.state.in_flight() + 1) as f32 * self.per_weight[index];
+            if cx.is_suspended(member) { load + SUSPENDED_LOAD } else { load }
+        };
+        match self.choices {
+            Some(choices) => cheapest_of_some(nodes, cx, choices.get(), cost),
+            None => cheapest_of_all(nodes, cx, cost),
+        }
+    }
+}

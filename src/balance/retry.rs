@@ -1,0 +1,261 @@
+//! Trying again on another node.
+
+use std::{
+    fmt,
+    future::Future,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    Balance, Budget, Classify, Complete, Error, KeyOf,
+    future::{Attempt, Outcome},
+};
+use crate::cluster::{FailureKind, NodeId, Verdict};
+
+/// How a request is sent more than once, and when that is safe.
+pub trait Replay<Req> {
+    /// What each attempt sends.
+    type Attempt;
+    /// What is kept of the request until an answer is there.
+    type Kept;
+
+    /// Takes the request in.
+    fn keep(&self, request: Req) -> Self::Kept;
+
+    /// The request for one attempt. It was asked before whether it [`may_retry`](Self::may_retry), except for the first.
+    fn attempt(&self, kept: &mut Self::Kept) -> Self::Attempt;
+
+    /// Whether the request may be sent again after this failure. If in doubt it may not: a payment made twice is worse
+    /// than one refused.
+    fn may_retry(&self, kept: &Self::Kept, failure: FailureKind) -> bool;
+}
+
+/// Sends clones of the request; `P` says which requests may be repeated after a failure that may have done something.
+///
+/// Failures before the node saw anything of it are always retried.
+#[derive(Clone, Copy, Debug)]
+pub struct Cloned<P> {
+    is_idempotent: P,
+}
+
+impl<P> Cloned<P> {
+    /// Repeats a request for which `is_idempotent` holds after any failure, and others only when no node has seen them.
+    pub const fn new(is_idempotent: P) -> Self {
+        Self { is_idempotent }
+    }
+}
+
+impl<Req: Clone, P: Fn(&Req) -> bool> Replay<Req> for Cloned<P> {
+    type Attempt = Req;
+    type Kept = Req;
+
+    fn keep(&self, request: Req) -> Req {
+        request
+    }
+
+    fn attempt(&self, kept: &mut Req) -> Req {
+        kept.clone()
+    }
+
+    fn may_retry(&self, kept: &Req, failure: FailureKind) -> bool {
+        failure == FailureKind::Connect || (self.is_idempotent)(kept)
+    }
+}
+
+/// Sends a request that failed to the next node, within a [`Budget`].
+///
+/// Nodes that were tried are not tried again. When no other node is left, the tries are used up or the budget is empty,
+/// the last answer stands. Clones share the budget.
+///
+/// ```
+/// use buttress::{balance::{Balance, Cloned, LeastRequest, Retry}, cluster::{Cluster, Node}};
+/// use tower::{Service, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = |works: bool| {
+///     service_fn(move |request: u32| async move {
+///         if works { Ok(request * 2) } else { Err(std::io::Error::other("out of order")) }
+///     })
+/// };
+/// let cluster = Cluster::new([(Node::new("good"), node(true)), (Node::new("bad"), node(false))])?;
+/// let mut service = Retry::new(Balance::new(cluster, LeastRequest::new()), Cloned::new(|_: &u32| true));
+/// for _ in 0..20 {
+///     assert_eq!(service.ready().await?.call(21).await?, 42);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Retry<B, R> {
+    balance: B,
+    replay: R,
+    budget: Arc<Budget>,
+    tries: NonZeroU32,
+}
+
+/// Three nodes have a say; a request that fails on all of them fails.
+const TRIES: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+
+impl<B, R> Retry<B, R> {
+    /// Retries on up to two more nodes, within the default [`Budget`].
+    pub fn new(balance: B, replay: R) -> Self {
+        Self { balance, replay, budget: Arc::default(), tries: TRIES }
+    }
+
+    /// Sets the budget, which may be shared with other services.
+    #[must_use]
+    pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
+        self.budget = budget.into();
+        self
+    }
+
+    /// Sets on how many nodes a request is tried in all; 0 counts as 1.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.tries = NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+}
+
+impl<B: Clone, R: Clone> Clone for Retry<B, R> {
+    fn clone(&self) -> Self {
+        let (balance, replay) = (self.balance.clone(), self.replay.clone());
+        Self { balance, replay, budget: Arc::clone(&self.budget), tries: self.tries }
+    }
+}
+
+impl<B: fmt::Debug, R> fmt::Debug for Retry<B, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("balance", &self.balance)
+            .field("budget", &self.budget)
+            .field("tries", &self.tries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Req, R, S, K, J, C> Service<Req> for Retry<Balance<S, K, J, C>, R>
+where
+    R: Replay<Req> + Clone,
+    R::Attempt: 'static,
+    S: Service<R::Attempt> + Clone + Send + Sync + 'static,
+    S::Error: Send + 'static,
+    K: KeyOf<R::Attempt> + Clone,
+    J: Classify<S::Response, S::Error> + Clone,
+    C: Complete<S::Response> + Clone,
+{
+    type Response = C::Response;
+    type Error = Error<S::Error>;
+    type Future = RetryFuture<Req, R, S, K, J, C>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        self.budget.deposit();
+        let mut kept = self.replay.keep(request);
+        let attempt = self.balance.attempt(self.replay.attempt(&mut kept), &[]);
+        RetryFuture { attempt, retry: self.clone(), kept, tried: Vec::new() }
+    }
+}
+
+pin_project! {
+    /// The answer of the first node that gives one worth having.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RetryFuture<Req, R, S, K, J, C>
+    where
+        R: Replay<Req>,
+        S: Service<R::Attempt>,
+    {
+        #[pin]
+        attempt: Attempt<S, R::Attempt, J, C>,
+        retry: Retry<Balance<S, K, J, C>, R>,
+        kept: R::Kept,
+        tried: Vec<NodeId>,
+    }
+}
+
+impl<Req, R: Replay<Req>, S: Service<R::Attempt>, K, J, C> fmt::Debug for RetryFuture<Req, R, S, K, J, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryFuture").field("tried", &self.tried).finish_non_exhaustive()
+    }
+}
+
+impl<Req, R, S, K, J, C> Future for RetryFuture<Req, R, S, K, J, C>
+where
+    R: Replay<Req>,
+    R::Attempt: 'static,
+    S: Service<R::Attempt> + Clone + Send + Sync + 'static,
+    S::Error: Send + 'static,
+    K: KeyOf<R::Attempt>,
+    J: Classify<S::Response, S::Error> + Clone,
+    C: Complete<S::Response> + Clone,
+{
+    type Output = Result<C::Response, Error<S::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let Outcome { result, verdict, failed } = ready!(this.attempt.as_mut().poll_outcome(cx));
+            let (Some(Verdict::Failure(kind)), Some(node)) = (verdict, failed) else { return Poll::Ready(result) };
+            this.tried.push(node);
+            let Retry { balance, replay, budget, tries } = this.retry;
+            let again = this.tried.len() < tries.get() as usize
+                && replay.may_retry(this.kept, kind)
+                && balance.shared.could_pick(this.tried)
+                && budget.withdraw();
+            if !again {
+                return Poll::Ready(result);
+            }
+            // Ends the failed attempt, and gives its node the request back, before the next one starts.
+            drop(result);
+            let next = balance.attempt(replay.attempt(this.kept), this.tried);
+            this.attempt.set(next);
+        }
+    }
+}
+
+/// Puts a [`Retry`] around a [`Balance`].
+#[derive(Clone, Debug)]
+pub struct RetryLayer<R> {
+    replay: R,
+    budget: Arc<Budget>,
+    tries: NonZeroU32,
+}
+
+impl<R> RetryLayer<R> {
+    /// A layer whose services share one default [`Budget`].
+    pub fn new(replay: R) -> Self {
+        Self { replay, budget: Arc::default(), tries: TRIES }
+    }
+
+    /// Sets the budget.
+    #[must_use]
+    pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
+        self.budget = budget.into();
+        self
+    }
+
+    /// Sets on how many nodes a request is tried in all; 0 counts as 1.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.tries = NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN);
+        self
+    }
+}
+
+impl<B, R: Clone> Layer<B> for RetryLayer<R> {
+    type Service = Retry<B, R>;
+
+    fn layer(&self, balance: B) -> Retry<B, R> {
+        Retry { balance, replay: self.replay.clone(), budget: Arc::clone(&self.budget), tries: self.tries }
+    }
+}

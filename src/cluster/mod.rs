@@ -1,0 +1,403 @@
+//! The nodes that can serve a request, and how each of them is doing.
+//!
+//! A [`Cluster`] is the one place that knows its nodes, their state and the services that reach them. Everything that
+//! chooses (balancing, retries, sticky sessions, failover) chooses from a cluster, so that all of them see the same
+//! load and the same health. It is a cheap handle: the application keeps a clone and changes the cluster through it
+//! while requests run.
+//!
+//! Readers never wait: each change publishes a new [`Version`], and a request works with the version that it began
+//! with. State is keyed by node id: it survives changes of weight, zone and service, and a removal that is undone
+//! within the drain window.
+//!
+//! ```
+//! use buttress::cluster::{Admin, Cluster, Node};
+//!
+//! # fn main() -> Result<(), buttress::cluster::ClusterError> {
+//! let cluster = Cluster::new([(Node::new("a"), "service a"), (Node::new("b").weight(2), "service b")])?;
+//! cluster.insert(Node::new("c"), "service c")?;
+//! cluster.set_admin("a", Admin::Draining)?;
+//! assert_eq!(cluster.load().iter().filter(|member| member.node.takes_new_picks()).count(), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+mod gate;
+mod latency;
+mod node;
+mod registry;
+mod state;
+mod version;
+
+use std::{
+    fmt,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+
+pub(crate) use self::{
+    gate::Gate,
+    latency::{Stamp, cost},
+};
+use self::{registry::Registry, state::Common, version::Draft};
+pub use self::{
+    node::{Admin, Node, NodeId},
+    state::{FailureKind, Health, LoadGuard, NodeState, Verdict},
+    version::{Endpoint, Member, Version},
+};
+use crate::time::{Clock, TokioClock};
+
+/// How long a removed node's state is kept for its return, unless configured.
+const DRAIN_WINDOW: Duration = Duration::from_secs(300);
+
+/// How many removed nodes' states are kept at most: discovery that invents names must not fill memory.
+const MAX_DEPARTED: usize = 4096;
+
+/// A change to one node of a cluster.
+#[derive(Clone, Debug)]
+pub enum Change<S> {
+    /// Adds a node, or replaces the description and service of the one with this id.
+    Insert(Node, S),
+    /// Takes a node out. What it has in flight goes on.
+    Remove(NodeId),
+}
+
+/// Why a cluster refused a change. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// Two nodes bear the same name.
+    #[error("two nodes are named \"{0}\": give each node an id of its own")]
+    DuplicateId(NodeId),
+    /// A node has an empty name.
+    #[error("a node has an empty id: give it a name")]
+    EmptyId,
+    /// No node bears this name.
+    #[error("no node is named \"{0}\"")]
+    UnknownId(NodeId),
+    /// The update names no node at all, and the cluster was not told to accept that.
+    #[error("the update names no node: the last good set stays (`allow_empty` would let it through)")]
+    EmptyUpdate,
+}
+
+/// Something that derives its own view of a cluster and wants to know of each new version.
+pub(crate) trait Subscriber: Send + Sync {
+    /// Brings the view up to the latest version. Runs in the thread that made the change, under no lock.
+    fn refresh(&self);
+}
+
+/// A shared, replaceable set of nodes and the services that reach them.
+pub struct Cluster<S> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S> {
+    current: ArcSwap<Version<S>>,
+    /// Serialises changes. No code of the user's runs under it.
+    registry: Mutex<Registry>,
+    subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
+    common: Arc<Common>,
+    allow_empty: bool,
+}
+
+impl<S> Clone for Cluster<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S> fmt::Debug for Cluster<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.load();
+        f.debug_struct("Cluster")
+            .field("generation", &version.generation())
+            .field("nodes", &version.iter().map(|member| &member.node.id).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster<()> {
+    /// Settings for a cluster that differ from the defaults.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+}
+
+impl<S> Cluster<S> {
+    /// A cluster of `nodes`; it may be empty and filled later.
+    ///
+    /// # Errors
+    /// If two nodes bear the same name, or one bears none.
+    pub fn new(nodes: impl IntoIterator<Item = (Node, S)>) -> Result<Self, ClusterError> {
+        ClusterBuilder::default().build(nodes)
+    }
+
+    /// The set of nodes as it is now. Takes a few nanoseconds and waits for nobody.
+    pub fn load(&self) -> Arc<Version<S>> {
+        self.inner.current.load_full()
+    }
+
+    /// The node with this id, its state and its service.
+    pub fn get(&self, id: impl Into<NodeId>) -> Option<Arc<Endpoint<S>>> {
+        self.load().get(&id.into()).cloned()
+    }
+
+    /// Adds a node, or replaces the description and service of the one with its id, keeping its state.
+    ///
+    /// # Errors
+    /// If the id is empty.
+    pub fn insert(&self, node: Node, service: S) -> Result<(), ClusterError> {
+        self.apply([Change::Insert(node, service)])
+    }
+
+    /// Takes a node out: no new picks from here on, and what it has in flight goes on. True if it was there.
+    ///
+    /// Unlike [`replace`](Self::replace) this may take out the last node: it was named.
+    pub fn remove(&self, id: impl Into<NodeId>) -> bool {
+        let id = id.into();
+        self.edit(|draft, registry| Ok(draft.remove(&id, registry))).unwrap_or(false)
+    }
+
+    /// Applies some changes as one.
+    ///
+    /// # Errors
+    /// If an inserted id is empty; then nothing changes. Removing an unknown node is no error.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change<S>>) -> Result<(), ClusterError> {
+        // The caller's iterator runs before the lock is taken.
+        let changes: Vec<_> = changes.into_iter().collect();
+        if changes.iter().any(|change| matches!(change, Change::Insert(node, _) if node.id.as_str().is_empty())) {
+            return Err(ClusterError::EmptyId);
+        }
+        self.edit(|draft, registry| {
+            for change in changes {
+                match change {
+                    Change::Insert(node, service) => draft.insert(node, Arc::new(service), registry),
+                    Change::Remove(id) => {
+                        draft.remove(&id, registry);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes `nodes` the whole set. Nodes that stay keep their state; those no longer named are removed.
+    ///
+    /// # Errors
+    /// If two nodes bear the same name, one bears none, or there is no node at all and the cluster was not built with
+    /// [`allow_empty`](ClusterBuilder::allow_empty): discovery that fails must not empty a cluster that works.
+    pub fn replace(&self, nodes: impl IntoIterator<Item = (Node, S)>) -> Result<(), ClusterError> {
+        let nodes = nodes.into_iter().map(|(node, service)| (node, Some(Arc::new(service)))).collect();
+        self.replace_all(nodes, |_| unreachable!("every node has its service"))
+    }
+
+    /// Makes `nodes` the whole set, keeping the services of nodes that stay and making those of new ones.
+    ///
+    /// Connections to nodes that stay are kept, which is what discovery wants.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn replace_with(
+        &self,
+        nodes: impl IntoIterator<Item = Node>,
+        mut make: impl FnMut(&Node) -> S,
+    ) -> Result<(), ClusterError> {
+        let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+        self.replace_all(nodes, |node| Arc::new(make(node)))
+    }
+
+    fn replace_all(
+        &self,
+        mut nodes: Vec<(Node, Option<Arc<S>>)>,
+        mut make: impl FnMut(&Node) -> Arc<S>,
+    ) -> Result<(), ClusterError> {
+        if nodes.is_empty() && !self.inner.allow_empty {
+            return Err(ClusterError::EmptyUpdate);
+        }
+        nodes.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        check_ids(nodes.iter().map(|(node, _)| &node.id))?;
+        // Services are made outside the lock; a node that leaves meanwhile has its own made in the next round.
+        loop {
+            let current = self.load();
+            for (node, service) in &mut nodes {
+                if service.is_none() && current.get(&node.id).is_none() {
+                    *service = Some(make(node));
+                }
+            }
+            if self.edit(|draft, registry| Ok(draft.replace(&nodes, registry)))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sets what the operator wants of a node.
+    ///
+    /// # Errors
+    /// If no node bears this id.
+    pub fn set_admin(&self, id: impl Into<NodeId>, admin: Admin) -> Result<(), ClusterError> {
+        self.alter(id.into(), |node| node.admin = admin)
+    }
+
+    /// Sets a node's weight.
+    ///
+    /// # Errors
+    /// If no node bears this id.
+    pub fn set_weight(&self, id: impl Into<NodeId>, weight: u16) -> Result<(), ClusterError> {
+        self.alter(id.into(), |node| node.weight = weight)
+    }
+
+    /// Sets how many requests a node may have in flight; 0 removes the limit.
+    ///
+    /// # Errors
+    /// If no node bears this id.
+    pub fn set_max_in_flight(&self, id: impl Into<NodeId>, limit: u32) -> Result<(), ClusterError> {
+        self.alter(id.into(), |node| node.max_in_flight = NonZeroU32::new(limit))
+    }
+
+    /// Sets what is known of a node's health.
+    ///
+    /// # Errors
+    /// If no node bears this id.
+    pub fn set_health(&self, id: impl Into<NodeId>, health: Health) -> Result<(), ClusterError> {
+        let id = id.into();
+        let endpoint = self.load().get(&id).cloned().ok_or(ClusterError::UnknownId(id))?;
+        endpoint.member.state.set_health(health);
+        Ok(())
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.common.clock
+    }
+
+    pub(crate) fn origin(&self) -> Instant {
+        self.inner.common.origin
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.inner.common.gate
+    }
+
+    pub(crate) fn health_epoch(&self) -> &AtomicU64 {
+        &self.inner.common.health_epoch
+    }
+
+    pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
+        let mut subscribers = lock(&self.inner.subscribers);
+        subscribers.retain(|known| known.strong_count() > 0);
+        subscribers.push(subscriber);
+    }
+
+    fn alter(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Result<(), ClusterError> {
+        self.edit(|draft, _| {
+            if draft.alter(&id, change) { Ok(()) } else { Err(ClusterError::UnknownId(id)) }
+        })
+    }
+
+    /// Runs `change` on a copy of the set and publishes the copy, unless it fails.
+    fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut Draft<S>, &mut Registry) -> Result<T, ClusterError>,
+    ) -> Result<T, ClusterError> {
+        let inner = &*self.inner;
+        let now = inner.common.clock.now();
+        // Declared before the lock, so that services which leave are dropped after it.
+        let (old, mut draft);
+        let result = {
+            let mut registry = lock(&inner.registry);
+            registry.forget_before(now);
+            draft = Draft::of(&inner.current.load());
+            let result = change(&mut draft, &mut registry)?;
+            old = inner.current.swap(Arc::new(draft.publish()));
+            result
+        };
+        drop(old);
+        inner.common.gate.open();
+        let subscribers: Vec<_> = lock(&inner.subscribers).iter().filter_map(Weak::upgrade).collect();
+        for subscriber in subscribers {
+            subscriber.refresh();
+        }
+        Ok(result)
+    }
+}
+
+/// Settings of a [`Cluster`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClusterBuilder {
+    clock: Arc<dyn Clock>,
+    drain_window: Duration,
+    allow_empty: bool,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self { clock: Arc::new(TokioClock), drain_window: DRAIN_WINDOW, allow_empty: false }
+    }
+}
+
+impl ClusterBuilder {
+    /// Sets where the time comes from (default: tokio's clock).
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets for how long the state of a removed node waits for its return (default: 5 minutes).
+    pub fn drain_window(mut self, window: Duration) -> Self {
+        self.drain_window = window;
+        self
+    }
+
+    /// Lets an update that names no node empty the cluster (default: the last good set stays).
+    pub fn allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
+        self
+    }
+
+    /// Builds the cluster; `nodes` may be empty and be filled later.
+    ///
+    /// # Errors
+    /// If two nodes bear the same name, or one bears none.
+    pub fn build<S>(self, nodes: impl IntoIterator<Item = (Node, S)>) -> Result<Cluster<S>, ClusterError> {
+        let origin = self.clock.now();
+        let common =
+            Common { clock: self.clock, origin, health_epoch: AtomicU64::new(0), gate: Gate::default() };
+        let common = Arc::new(common);
+        let cluster = Cluster {
+            inner: Arc::new(Inner {
+                current: ArcSwap::from_pointee(Version::empty()),
+                registry: Mutex::new(Registry::new(Arc::clone(&common), self.drain_window)),
+                subscribers: Mutex::default(),
+                common,
+                allow_empty: self.allow_empty,
+            }),
+        };
+        let nodes: Vec<_> = nodes.into_iter().collect();
+        if !nodes.is_empty() {
+            cluster.replace(nodes)?;
+        }
+        Ok(cluster)
+    }
+}
+
+/// Checks ids that are in order: none is empty, none is there twice.
+fn check_ids<'a>(ids: impl Iterator<Item = &'a NodeId>) -> Result<(), ClusterError> {
+    let mut previous: Option<&NodeId> = None;
+    for id in ids {
+        if id.as_str().is_empty() {
+            return Err(ClusterError::EmptyId);
+        }
+        if previous == Some(id) {
+            return Err(ClusterError::DuplicateId(id.clone()));
+        }
+        previous = Some(id);
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the lock protects is whole between statements: a panic elsewhere is no reason to stop.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,208 @@
+//! One published set of nodes, and the draft of the next.
+
+use std::{fmt, sync::Arc};
+
+use super::{Node, NodeId, NodeState, registry::Registry};
+
+/// A node in a cluster: its description and its live state.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Member {
+    /// How it is described.
+    pub node: Node,
+    /// How it is doing.
+    pub state: Arc<NodeState>,
+    pub(crate) slot: u32,
+}
+
+impl Member {
+    /// A small number that is this node's alone while it is known to the cluster, and the same in every version.
+    ///
+    /// Policies that keep something for each node keep it in an array by slot.
+    pub fn slot(&self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// A node with the service that reaches it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Endpoint<S> {
+    /// The node.
+    pub member: Arc<Member>,
+    /// What sends requests to it.
+    pub service: Arc<S>,
+}
+
+impl<S> fmt::Debug for Endpoint<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
+/// The nodes of a cluster at one time, in the order of their ids.
+pub struct Version<S> {
+    generation: u64,
+    endpoints: Vec<Arc<Endpoint<S>>>,
+}
+
+impl<S> fmt::Debug for Version<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Version")
+            .field("generation", &self.generation)
+            .field("endpoints", &self.endpoints)
+            .finish()
+    }
+}
+
+impl<S> Version<S> {
+    pub(super) fn empty() -> Self {
+        Self { generation: 0, endpoints: Vec::new() }
+    }
+
+    /// Grows by one with each change of the cluster.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many nodes there are, in whatever state.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether there is no node at all.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// The nodes, in the order of their ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.endpoints.iter().map(|endpoint| &*endpoint.member)
+    }
+
+    /// The nodes with their services, in the order of their ids.
+    pub fn endpoints(&self) -> &[Arc<Endpoint<S>>] {
+        &self.endpoints
+    }
+
+    /// The node with this id. O(log n).
+    pub fn get(&self, id: &NodeId) -> Option<&Arc<Endpoint<S>>> {
+        find(&self.endpoints, id).ok().map(|at| &self.endpoints[at])
+    }
+}
+
+fn find<S>(endpoints: &[Arc<Endpoint<S>>], id: &NodeId) -> Result<usize, usize> {
+    endpoints.binary_search_by(|endpoint| endpoint.member.node.id.cmp(id))
+}
+
+/// A copy of the set that can be changed. Costs a reference count for each node.
+pub(super) struct Draft<S> {
+    version: Version<S>,
+    prior: Option<Option<f32>>,
+    /// What the changes put aside, kept until the lock is released: dropping a service is the user's code.
+    aside: Vec<Arc<Endpoint<S>>>,
+}
+
+impl<S> Draft<S> {
+    pub(super) fn of(version: &Version<S>) -> Self {
+        let endpoints = version.endpoints.clone();
+        Self { version: Version { generation: version.generation + 1, endpoints }, prior: None, aside: Vec::new() }
+    }
+
+    pub(super) fn publish(&mut self) -> Version<S> {
+        std::mem::replace(&mut self.version, Version::empty())
+    }
+
+    pub(super) fn insert(&mut self, node: Node, service: Arc<S>, registry: &mut Registry) {
+        let endpoints = &self.version.endpoints;
+        match find(endpoints, &node.id) {
+            Ok(at) => {
+                let known = &endpoints[at].member;
+                let new = endpoint(node, known.slot, Arc::clone(&known.state), service);
+                let old = std::mem::replace(&mut self.version.endpoints[at], new);
+                self.aside.push(old);
+            }
+            Err(at) => {
+                let (slot, state) = registry.admit(&node.id, || self.prior());
+                self.version.endpoints.insert(at, endpoint(node, slot, state, service));
+            }
+        }
+    }
+
+    /// Makes `nodes`, which are in order, the whole set; false if one that has no service is not in the set either.
+    pub(super) fn replace(&mut self, nodes: &[(Node, Option<Arc<S>>)], registry: &mut Registry) -> bool {
+        let old = &self.version.endpoints;
+        if nodes.iter().any(|(node, service)| service.is_none() && find(old, &node.id).is_err()) {
+            return false;
+        }
+        let prior = self.prior();
+        let old = std::mem::take(&mut self.version.endpoints);
+        let mut leaving = old.iter().peekable();
+        for (node, service) in nodes {
+            while let Some(left) = leaving.next_if(|known| known.member.node.id < node.id) {
+                dismiss(left, registry);
+            }
+            let known = leaving.next_if(|known| known.member.node.id == node.id);
+            let next = match (known, service) {
+                (Some(known), None) if known.member.node == *node => Arc::clone(known),
+                (Some(known), service) => {
+                    let service = service.as_ref().unwrap_or(&known.service);
+                    let state = Arc::clone(&known.member.state);
+                    endpoint(node.clone(), known.member.slot, state, Arc::clone(service))
+                }
+                (None, Some(service)) => {
+                    let (slot, state) = registry.admit(&node.id, || prior);
+                    endpoint(node.clone(), slot, state, Arc::clone(service))
+                }
+                (None, None) => continue,
+            };
+            self.version.endpoints.push(next);
+        }
+        for left in leaving {
+            dismiss(left, registry);
+        }
+        self.aside.extend(old);
+        true
+    }
+
+    pub(super) fn remove(&mut self, id: &NodeId, registry: &mut Registry) -> bool {
+        let Ok(at) = find(&self.version.endpoints, id) else { return false };
+        let left = self.version.endpoints.remove(at);
+        dismiss(&left, registry);
+        self.aside.push(left);
+        true
+    }
+
+    pub(super) fn alter(&mut self, id: &NodeId, change: impl FnOnce(&mut Node)) -> bool {
+        let Ok(at) = find(&self.version.endpoints, id) else { return false };
+        let known = &self.version.endpoints[at];
+        let mut node = known.member.node.clone();
+        change(&mut node);
+        let state = Arc::clone(&known.member.state);
+        self.version.endpoints[at] = endpoint(node, known.member.slot, state, Arc::clone(&known.service));
+        true
+    }
+
+    /// The median latency of the nodes that are known: what to expect of a newcomer.
+    fn prior(&mut self) -> Option<f32> {
+        if let Some(prior) = self.prior {
+            return prior;
+        }
+        let mut known: Vec<f32> =
+            self.version.iter().filter_map(|member| member.state.latency_cell().last()).collect();
+        let middle = known.len() / 2;
+        let prior =
+            (!known.is_empty()).then(|| *known.select_nth_unstable_by(middle, f32::total_cmp).1);
+        *self.prior.insert(prior)
+    }
+}
+
+fn endpoint<S>(node: Node, slot: u32, state: Arc<NodeState>, service: Arc<S>) -> Arc<Endpoint<S>> {
+    state.set_limit(node.max_in_flight);
+    Arc::new(Endpoint { member: Arc::new(Member { node, state, slot }), service })
+}
+
+fn dismiss<S>(endpoint: &Endpoint<S>, registry: &mut Registry) {
+    let member = &endpoint.member;
+    registry.dismiss(member.node.id.clone(), member.slot, Arc::clone(&member.state));
+}
