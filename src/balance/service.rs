@@ -117,6 +117,20 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         &self.shared.cluster
     }
 
+    /// Chooses a node without sending anything: its service, and the guard that counts the request in until dropped.
+    ///
+    /// For what is not a request and a response, such as a TCP connection. The queue is not used, and answers are not
+    /// judged: see [`LoadGuard::judge`].
+    ///
+    /// # Errors
+    /// If no node can take a request now.
+    pub fn pick(&self, key: Option<KeyHash>) -> Result<(S, LoadGuard), NoNode>
+    where
+        S: Clone,
+    {
+        self.shared.pick(key, &[])
+    }
+
     fn restart(self, levels: Levels, queue: Option<Queue>) -> Self {
         let Shared { cluster, policy, .. } = &*self.shared;
         let shared = Shared::start(cluster.clone(), Arc::clone(policy), levels, queue);

@@ -1,0 +1,344 @@
+//! Every policy, over random histories of membership, health, load and picks.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use buttress::{
+    balance::{
+        Balance, ConsistentHash, IpHash, LeastRequest, LeastResponseTime, Levels, Policy, Random, RoundRobin,
+        WeightedRandom, WeightedRoundRobin,
+    },
+    cluster::{Admin, Cluster, FailureKind, Health, LoadGuard, Member, Node, Verdict, Version},
+    placement::KeyHash,
+    time::ManualClock,
+};
+use proptest::prelude::*;
+
+fn policies() -> Vec<Arc<dyn Policy>> {
+    vec![
+        Arc::new(RoundRobin),
+        Arc::new(WeightedRoundRobin),
+        Arc::new(Random),
+        Arc::new(WeightedRandom),
+        Arc::new(LeastRequest::new()),
+        Arc::new(LeastRequest::of(5)),
+        Arc::new(LeastRequest::of_all()),
+        Arc::new(LeastResponseTime::default()),
+        Arc::new(IpHash::new()),
+        Arc::new(ConsistentHash::ring(20).load_bound(125)),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pick { key: Option<u64> },
+    End { which: usize, verdict: Option<Verdict> },
+    Insert { node: u8, weight: u16, priority: u8, zone: u8, limit: u32 },
+    Remove { node: u8 },
+    Health { node: u8, up: bool },
+    Admin { node: u8, admin: Admin },
+    Weight { node: u8, weight: u16 },
+    Sleep { millis: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = 0..12_u8;
+    let verdict = prop_oneof![
+        2 => Just(Some(Verdict::Success)),
+        1 => Just(Some(Verdict::Failure(FailureKind::Response))),
+        1 => Just(None),
+    ];
+    let admin = prop_oneof![Just(Admin::Active), Just(Admin::Draining), Just(Admin::Down)];
+    prop_oneof![
+        12 => proptest::option::of(0..50_u64).prop_map(|key| Step::Pick { key }),
+        8 => (any::<usize>(), verdict).prop_map(|(which, verdict)| Step::End { which, verdict }),
+        3 => (node.clone(), 0..6_u16, 0..3_u8, 0..3_u8, 0..4_u32)
+            .prop_map(|(node, weight, priority, zone, limit)| Step::Insert { node, weight, priority, zone, limit }),
+        1 => node.clone().prop_map(|node| Step::Remove { node }),
+        3 => (node.clone(), any::<bool>()).prop_map(|(node, up)| Step::Health { node, up }),
+        1 => (node.clone(), admin).prop_map(|(node, admin)| Step::Admin { node, admin }),
+        1 => (node, 0..6_u16).prop_map(|(node, weight)| Step::Weight { node, weight }),
+        2 => (0..5_000_u64).prop_map(|millis| Step::Sleep { millis }),
+    ]
+}
+
+/// The rule of eligibility, written a second time and as plainly as possible.
+fn eligible(version: &Version<u8>) -> Vec<String> {
+    let active: Vec<&Member> =
+        version.iter().filter(|m| m.node.admin == Admin::Active && m.node.weight > 0).collect();
+    let weight = |of: &dyn Fn(&Member) -> bool| -> u64 {
+        active.iter().filter(|m| of(m)).map(|m| u64::from(m.node.weight)).sum()
+    };
+    let up = |m: &Member| m.state.health() != Health::Down;
+    let health = |priority: u8| {
+        let all = weight(&|m| m.node.priority == priority);
+        let usable = weight(&|m| m.node.priority == priority && up(m));
+        if all == 0 { 0 } else { (usable * 140 / all).min(100) }
+    };
+    let total = (0..3).map(health).sum::<u64>();
+    let panics = |priority: u8| {
+        let all = weight(&|m| m.node.priority == priority);
+        let usable = weight(&|m| m.node.priority == priority && up(m));
+        total < 100 && usable * 100 < all * 50
+    };
+    let has_room = |m: &Member| {
+        m.node.max_in_flight.is_none_or(|limit| m.state.in_flight() < limit.get())
+    };
+    active
+        .iter()
+        .filter(|m| has_room(m) && (up(m) || panics(m.node.priority)))
+        .map(|m| m.node.id.to_string())
+        .collect()
+}
+
+fn run(policy: Arc<dyn Policy>, zone: Option<&str>, steps: &[Step]) -> Result<(), TestCaseError> {
+    let clock = ManualClock::new();
+    let cluster = Cluster::builder().clock(clock.clone()).build::<u8>([]).unwrap();
+    let name = format!("{policy:?}");
+    let mut balance = Balance::new(cluster.clone(), policy);
+    if let Some(zone) = zone {
+        balance = balance.levels(Levels::default().zone(zone));
+    }
+    let mut held: Vec<LoadGuard> = Vec::new();
+    let mut in_flight = HashMap::<String, u32>::new();
+    for step in steps {
+        match step.clone() {
+            Step::Pick { key } => {
+                let can = eligible(&cluster.load());
+                match balance.pick(key.map(|key| KeyHash::of(&key))) {
+                    Ok((_, guard)) => {
+                        let id = guard.member().node.id.to_string();
+                        prop_assert!(can.contains(&id), "{name} chose {id}, eligible were {can:?}");
+                        *in_flight.entry(id).or_default() += 1;
+                        held.push(guard);
+                    }
+                    Err(why) => prop_assert!(can.is_empty(), "{name} chose none of {can:?}: {why}"),
+                }
+            }
+            Step::End { which, verdict } if !held.is_empty() => {
+                let mut guard = held.swap_remove(which % held.len());
+                *in_flight.get_mut(guard.member().node.id.as_str()).unwrap() -= 1;
+                if let Some(verdict) = verdict {
+                    guard.judge(verdict);
+                }
+            }
+            Step::End { .. } => {}
+            Step::Insert { node, weight, priority, zone, limit } => {
+                let node_ = Node::new(format!("n{node}"))
+                    .weight(weight)
+                    .priority(priority)
+                    .zone(format!("z{zone}"))
+                    .max_in_flight(limit);
+                cluster.insert(node_, node).unwrap();
+            }
+            Step::Remove { node } => {
+                cluster.remove(format!("n{node}"));
+            }
+            Step::Health { node, up } => {
+                let _ = cluster.set_health(format!("n{node}"), if up { Health::Up } else { Health::Down });
+            }
+            Step::Admin { node, admin } => {
+                let _ = cluster.set_admin(format!("n{node}"), admin);
+            }
+            Step::Weight { node, weight } => {
+                let _ = cluster.set_weight(format!("n{node}"), weight);
+            }
+            Step::Sleep { millis } => clock.advance(Duration::from_millis(millis)),
+        }
+        for member in cluster.load().iter() {
+            let expected = in_flight.get(member.node.id.as_str()).copied().unwrap_or(0);
+            prop_assert_eq!(member.state.in_flight(), expected, "in flight at {}", &member.node.id);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn picks_are_eligible_and_fail_only_when_nothing_is(
+        which in 0..10_usize,
+        zoned in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..300),
+    ) {
+        run(policies().swap_remove(which), zoned.then_some("z1"), &steps)?;
+    }
+
+    #[test]
+    fn weighted_round_robin_keeps_every_prefix_within_one(
+        weights in proptest::collection::vec(1..60_u16, 1..25),
+    ) {
+        let nodes = weights.iter().enumerate().map(|(i, &w)| (Node::new(i.to_string()).weight(w), i));
+        let balance = Balance::new(Cluster::new(nodes).unwrap(), WeightedRoundRobin);
+        let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+        let mut picked = vec![0_u64; weights.len()];
+        for k in 1..=total * 3 {
+            picked[balance.pick(None).unwrap().0] += 1;
+            for (i, &weight) in weights.iter().enumerate() {
+                let (have, due) = (picked[i] * total, k * u64::from(weight));
+                prop_assert!(have.abs_diff(due) < total, "node {} has {} of {} after {}", i, picked[i], due as f64 / total as f64, k);
+            }
+        }
+    }
+}
+
+/// The shares of `nodes`, as max/min, when a node joins or leaves after every 7 picks.
+fn spread_under_churn(policy: impl Policy) -> f64 {
+    let name = |i: usize| format!("n{i:02}");
+    let cluster = Cluster::new((0..10).map(|i| (Node::new(name(i)), i))).unwrap();
+    let balance = Balance::new(cluster.clone(), policy);
+    let mut picks = [0_u32; 11];
+    for round in 0..2_000 {
+        if round % 2 == 0 {
+            cluster.insert(Node::new(name(10)), 10).unwrap();
+        } else {
+            cluster.remove(name(10));
+        }
+        for _ in 0..7 {
+            picks[balance.pick(None).unwrap().0] += 1;
+        }
+    }
+    let steady = &picks[..10];
+    f64::from(*steady.iter().max().unwrap()) / f64::from(*steady.iter().min().unwrap())
+}
+
+#[test]
+fn round_robin_is_fair_when_membership_changes_every_seven_requests() {
+    let spread = spread_under_churn(RoundRobin);
+    assert!(spread <= 1.25, "max/min {spread}");
+    let spread = spread_under_churn(WeightedRoundRobin);
+    assert!(spread <= 1.25, "max/min {spread}");
+}
+
+#[test]
+fn a_node_that_is_down_gives_its_turns_to_all() {
+    for policy in [Arc::new(RoundRobin) as Arc<dyn Policy>, Arc::new(WeightedRoundRobin), Arc::new(Random)] {
+        let cluster = Cluster::new((0..6).map(|i| (Node::new(i.to_string()), i))).unwrap();
+        cluster.set_health("2", Health::Down).unwrap();
+        let balance = Balance::new(cluster, policy);
+        let mut picks = [0_u32; 6];
+        for _ in 0..10_000 {
+            picks[balance.pick(None).unwrap().0] += 1;
+        }
+        assert_eq!(picks[2], 0);
+        for (node, &count) in picks.iter().enumerate().filter(|(node, _)| *node != 2) {
+            assert!((1_800..2_200).contains(&count), "node {node} got {count} of 10000");
+        }
+    }
+}
+
+#[test]
+fn the_only_healthy_node_of_a_thousand_is_always_found() {
+    for policy in policies() {
+        let cluster = Cluster::new((0..1000).map(|i| (Node::new(i.to_string()), i))).unwrap();
+        for i in (0..1000).filter(|&i| i != 617) {
+            cluster.set_health(i.to_string(), Health::Down).unwrap();
+        }
+        let balance = Balance::new(cluster, policy).levels(Levels::default().panic(0));
+        for key in 0..200_u64 {
+            assert_eq!(balance.pick(Some(KeyHash::of(&key))).unwrap().0, 617);
+        }
+    }
+}
+
+#[test]
+fn weights_are_followed() {
+    let weights = [1_u16, 2, 3, 4];
+    for policy in [Arc::new(WeightedRandom) as Arc<dyn Policy>, Arc::new(WeightedRoundRobin)] {
+        let nodes = weights.iter().map(|&w| (Node::new(w.to_string()).weight(w), w));
+        let balance = Balance::new(Cluster::new(nodes).unwrap(), policy);
+        let mut picks = [0_u32; 5];
+        for _ in 0..100_000 {
+            picks[usize::from(balance.pick(None).unwrap().0)] += 1;
+        }
+        for weight in weights {
+            let share = f64::from(picks[usize::from(weight)]) / 100_000.0;
+            let due = f64::from(weight) / 10.0;
+            assert!((share - due).abs() < 0.01, "weight {weight} got {share}");
+        }
+    }
+}
+
+#[test]
+fn backups_take_over_as_capacity_is_lost() {
+    let nodes = (0..20).map(|i| (Node::new(format!("n{i:02}")).priority(u8::from(i >= 10)), i));
+    let cluster = Cluster::new(nodes).unwrap();
+    let balance = Balance::new(cluster.clone(), Random);
+    let share_of_backups = || {
+        (0..20_000).filter(|_| balance.pick(None).unwrap().0 >= 10).count() as f64 / 20_000.0
+    };
+    // 140 % of the healthy share, as in the table of Envoy's documentation.
+    for (down, expected) in [(0, 0.0), (2, 0.0), (3, 0.02), (5, 0.30), (8, 0.72), (10, 1.0)] {
+        for i in 0..10 {
+            let health = if i < down { Health::Down } else { Health::Up };
+            cluster.set_health(format!("n{i:02}"), health).unwrap();
+        }
+        let share = share_of_backups();
+        assert!((share - expected).abs() < 0.02, "{down} down: {share} went to backups, not {expected}");
+    }
+}
+
+#[test]
+fn the_own_zone_is_preferred_and_spills_over_by_capacity() {
+    let nodes = (0..12).map(|i| (Node::new(format!("n{i:02}")).zone(format!("z{}", i % 3)), i));
+    let cluster = Cluster::new(nodes).unwrap();
+    let balance = Balance::new(cluster.clone(), Random).levels(Levels::default().zone("z0"));
+    let share = || (0..20_000).filter(|_| balance.pick(None).unwrap().0 % 3 == 0).count() as f64 / 20_000.0;
+    assert!((share() - 1.0).abs() < f64::EPSILON);
+    cluster.set_health("n00", Health::Down).unwrap();
+    cluster.set_health("n03", Health::Down).unwrap();
+    // 2 of 10 healthy nodes, for a third of the traffic.
+    let (now, expected) = (share(), 0.6);
+    assert!((now - expected).abs() < 0.02, "{now} stayed in the zone, not {expected}");
+    cluster.set_health("n06", Health::Down).unwrap();
+    cluster.set_health("n09", Health::Down).unwrap();
+    assert!(share() < f64::EPSILON);
+}
+
+#[test]
+fn state_outlives_weight_changes_and_a_short_absence() {
+    let clock = ManualClock::new();
+    let builder = Cluster::builder().clock(clock.clone()).drain_window(Duration::from_secs(60));
+    let cluster = builder.build([(Node::new("a"), 0), (Node::new("b"), 1)]).unwrap();
+    let balance = Balance::new(cluster.clone(), LeastResponseTime::default());
+    let mut guards: Vec<_> = (0..10).map(|_| balance.pick(None).unwrap().1).collect();
+    clock.advance(Duration::from_millis(20));
+    guards.iter_mut().for_each(|guard| guard.judge(Verdict::Success));
+    cluster.set_health("a", Health::Up).unwrap();
+    let before = cluster.get("a").unwrap();
+    cluster.set_weight("a", 7).unwrap();
+    cluster.remove("a");
+    clock.advance(Duration::from_secs(59));
+    cluster.insert(Node::new("a"), 2).unwrap();
+    let after = cluster.get("a").unwrap();
+    assert!(Arc::ptr_eq(&before.member.state, &after.member.state));
+    assert_eq!(before.member.slot(), after.member.slot());
+    assert_eq!(after.member.state.health(), Health::Up);
+    let total: u32 = cluster.load().iter().map(|member| member.state.in_flight()).sum();
+    assert_eq!(total, 10);
+    drop(guards);
+    cluster.remove("a");
+    clock.advance(Duration::from_secs(61));
+    cluster.insert(Node::new("a"), 3).unwrap();
+    assert_eq!(cluster.get("a").unwrap().member.state.requests(), 0, "a newcomer after the window");
+}
+
+#[test]
+fn a_key_stays_at_its_node_until_that_node_is_overloaded() {
+    let cluster = Cluster::new((0..10).map(|i| (Node::new(i.to_string()), i))).unwrap();
+    let balance = Balance::new(cluster.clone(), ConsistentHash::new().load_bound(125));
+    let key = Some(KeyHash::of("celebrity"));
+    let home = balance.pick(key).unwrap().0;
+    for _ in 0..100 {
+        assert_eq!(balance.pick(key).unwrap().0, home);
+    }
+    let held: Vec<_> = (0..1000).map(|_| balance.pick(key).unwrap()).collect();
+    let most = cluster.load().iter().map(|member| member.state.in_flight()).max().unwrap();
+    assert!(most <= 127, "{most} in flight on one node of ten, of 1000");
+    drop(held);
+    cluster.set_health(home.to_string(), Health::Down).unwrap();
+    let other = balance.pick(key).unwrap().0;
+    assert_ne!(other, home);
+    cluster.set_health(home.to_string(), Health::Up).unwrap();
+    assert_eq!(balance.pick(key).unwrap().0, home);
+}
