@@ -2,7 +2,7 @@
 
 use std::{ops::Index, sync::Arc, time::Instant};
 
-use crate::cluster::{Member, Stamp};
+use crate::cluster::{Member, NodeState, Stamp};
 
 /// The nodes that a picker chooses among: active ones of one priority and zone, in the order of their ids.
 ///
@@ -10,12 +10,15 @@ use crate::cluster::{Member, Stamp};
 #[derive(Clone, Debug)]
 pub struct Nodes {
     members: Vec<Arc<Member>>,
+    /// Those of the members, one step nearer.
+    states: Vec<Arc<NodeState>>,
     origin: Instant,
 }
 
 impl Nodes {
     pub(crate) fn new(members: Vec<Arc<Member>>, origin: Instant) -> Self {
-        Self { members, origin }
+        let states = members.iter().map(|member| Arc::clone(&member.state)).collect();
+        Self { members, states, origin }
     }
 
     /// How many there are.
@@ -41,6 +44,11 @@ impl Nodes {
     /// One more than the highest slot: the length of an array that has room for each node's slot.
     pub fn slots(&self) -> usize {
         self.iter().map(|member| member.slot() + 1).max().unwrap_or(0)
+    }
+
+    /// The state of each, in the same order.
+    pub fn states(&self) -> &[Arc<NodeState>] {
+        &self.states
     }
 
     pub(crate) fn stamp(&self, now: Instant) -> Stamp {

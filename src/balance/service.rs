@@ -248,8 +248,10 @@ impl<S: Send + Sync + 'static> Shared<S> {
         // A node may fill up between the choice and the count; each time some other request was let in.
         for _ in 0..MAX_PICKS {
             let Some(endpoint) = chooser.choose(&mut cx, epoch) else { break };
-            let now = self.observes_latency.then(|| cx.now());
-            if let Some(guard) = LoadGuard::start_at(&endpoint.member, now) {
+            let member = &endpoint.member;
+            let guard =
+                if self.observes_latency { LoadGuard::start_at(member, cx.now()) } else { LoadGuard::start(member) };
+            if let Some(guard) = guard {
                 return Ok((S::clone(&endpoint.service), guard));
             }
         }

@@ -37,10 +37,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::{
-    gate::Gate,
-    latency::{Stamp, cost},
-};
+pub(crate) use self::{gate::Gate, latency::Stamp};
 use self::{registry::Registry, state::Common, version::Draft};
 pub use self::{
     node::{Admin, Node, NodeId},

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -73,7 +73,11 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn stamp(&self, now: Instant) -> Stamp {
+    fn nanos_now(&self) -> u64 {
+        nanos(self.clock.now().saturating_duration_since(self.origin))
+    }
+
+    fn stamp(&self, now: Instant) -> Stamp {
         Stamp::since(self.origin, now)
     }
 }
@@ -81,27 +85,36 @@ impl Common {
 /// The live state of one node, kept under its id while its weight, zone or service change.
 ///
 /// Counters are exact and lock-free. Padded to two cache lines, so that neighbours do not slow each other down.
-#[repr(align(128))]
+// What a pick reads stands first, in one line.
+#[repr(C, align(128))]
 pub struct NodeState {
-    /// In flight is `started - finished`: one atomic step at each end of a request buys the total as well.
-    started: AtomicU64,
-    finished: AtomicU64,
+    in_flight: AtomicU32,
+    /// What there is to consider beside latency and load.
+    marks: AtomicU32,
     latency: Latency,
     limit: AtomicU32,
-    health: AtomicU8,
+    finished: AtomicU64,
     failures: AtomicU64,
     cancelled: AtomicU64,
     common: Arc<Common>,
 }
 
+/// Checks found the node down.
+const DOWN: u32 = 1;
+/// The node has a limit of its own.
+const LIMITED: u32 = 2;
+/// Checks found the node up.
+const UP: u32 = 4;
+
 impl NodeState {
     pub(super) fn new(common: Arc<Common>, prior: Option<f32>) -> Self {
+        let now = Stamp::of(common.nanos_now());
         Self {
-            started: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
-            latency: Latency::new(prior),
+            in_flight: AtomicU32::new(0),
+            marks: AtomicU32::new(0),
+            latency: Latency::new(prior, now),
             limit: AtomicU32::new(u32::MAX),
-            health: AtomicU8::new(0),
+            finished: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             common,
@@ -111,15 +124,12 @@ impl NodeState {
     /// Requests that it has at the moment, streaming bodies included.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        // `finished` first: it never passes `started`, so the difference cannot go below zero.
-        let finished = self.finished.load(Ordering::Acquire);
-        let started = self.started.load(Ordering::Relaxed);
-        u32::try_from(started.wrapping_sub(finished)).unwrap_or(u32::MAX)
+        self.in_flight.load(Ordering::Acquire)
     }
 
     /// Requests sent to it since it joined.
     pub fn requests(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
+        self.finished.load(Ordering::Relaxed) + u64::from(self.in_flight())
     }
 
     /// Requests that it failed.
@@ -134,30 +144,31 @@ impl NodeState {
 
     /// What checks say of it.
     pub fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
+        match self.marks.load(Ordering::Relaxed) & (DOWN | UP) {
             0 => Health::Unknown,
-            1 => Health::Up,
+            UP => Health::Up,
             _ => Health::Down,
         }
     }
 
     /// Sets what checks say of it. Picks follow at once.
     pub fn set_health(&self, health: Health) {
-        let code = match health {
+        let mark = match health {
             Health::Unknown => 0,
-            Health::Up => 1,
-            Health::Down => 2,
+            Health::Up => UP,
+            Health::Down => DOWN,
         };
-        if self.health.swap(code, Ordering::Relaxed) != code {
+        let set = |marks: u32| Some(marks & !(DOWN | UP) | mark);
+        let before = self.marks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|marks| marks);
+        if before & (DOWN | UP) != mark {
             self.common.health_epoch.fetch_add(1, Ordering::Release);
             self.common.gate.open();
         }
     }
 
-    /// How long it takes to begin an answer, as far as is known at `now`.
-    pub fn latency(&self, now: Instant) -> Option<Duration> {
-        let seconds = self.latency.estimate(self.common.stamp(now))?;
-        Some(Duration::from_secs_f32(seconds))
+    /// How long it takes to begin an answer, by the answers so far.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency.estimate().map(Duration::from_secs_f32)
     }
 
     /// Whether failures in a row have put it aside at `now`: load-aware policies use it only when all else is worse.
@@ -173,50 +184,54 @@ impl NodeState {
     /// Whether it has as much in flight as it may.
     #[inline]
     pub fn is_full(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        limit != u32::MAX && self.in_flight() >= limit
+        self.marks.load(Ordering::Relaxed) & LIMITED != 0 && self.in_flight() >= self.limit.load(Ordering::Relaxed)
     }
 
+    /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
-    pub(crate) fn latency_cell(&self) -> &Latency {
-        &self.latency
+    pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
+        let marks = self.marks.load(Ordering::Relaxed);
+        marks & (DOWN | LIMITED) == 0 || ((ignore_health || marks & DOWN == 0) && !self.is_full())
+    }
+
+    /// What one more request to it costs, in seconds.
+    #[inline]
+    pub(crate) fn cost(&self, now: Stamp) -> f32 {
+        self.latency.cost(self.in_flight(), now)
+    }
+
+    /// What a request to it would cost if it had no other.
+    #[inline]
+    pub(crate) fn cost_alone(&self, now: Stamp) -> f32 {
+        self.latency.expected(self.in_flight(), now)
     }
 
     pub(super) fn set_limit(&self, limit: Option<std::num::NonZeroU32>) {
-        self.limit.store(limit.map_or(u32::MAX, std::num::NonZeroU32::get), Ordering::Relaxed);
+        if let Some(limit) = limit {
+            self.limit.store(limit.get(), Ordering::Relaxed);
+            self.marks.fetch_or(LIMITED, Ordering::Release);
+        } else {
+            self.marks.fetch_and(!LIMITED, Ordering::Relaxed);
+        }
     }
 
     /// Counts a request in, unless that would pass the limit.
     #[inline]
     fn try_start(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        if limit == u32::MAX {
-            self.started.fetch_add(1, Ordering::Relaxed);
+        if self.marks.load(Ordering::Acquire) & LIMITED == 0 {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
             return true;
         }
-        let mut started = self.started.load(Ordering::Relaxed);
-        loop {
-            // `finished` only grows: what is let in under an older value of it is within the limit under any later.
-            let finished = self.finished.load(Ordering::Acquire);
-            if started.wrapping_sub(finished) >= u64::from(limit) {
-                // An old `started` may lie behind `finished`: look again before refusing.
-                let fresh = self.started.load(Ordering::Relaxed);
-                if fresh == started {
-                    return false;
-                }
-                started = fresh;
-                continue;
-            }
-            match self.started.compare_exchange_weak(started, started + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(current) => started = current,
-            }
-        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        let step = |in_flight: u32| (in_flight < limit).then(|| in_flight + 1);
+        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
     }
 
+    #[inline]
     fn finish(&self) {
-        self.finished.fetch_add(1, Ordering::Release);
-        if self.limit.load(Ordering::Relaxed) != u32::MAX {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Release);
+        if self.marks.load(Ordering::Relaxed) & LIMITED != 0 {
             self.common.gate.release();
         }
     }
@@ -240,23 +255,41 @@ impl fmt::Debug for NodeState {
 /// is said once with [`judge`](Self::judge); dropping an unjudged guard counts as cancelled.
 #[must_use = "dropping the guard ends the request"]
 pub struct LoadGuard {
+    // Two words: it is moved around on every request.
     member: Arc<Member>,
-    /// When the request was sent, where the policy wants to know how long it takes.
-    started: Option<Instant>,
-    judged: bool,
+    progress: Progress,
+}
+
+/// When the request was sent, in nanoseconds of the cluster's time, or one of the two values below.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress(u64);
+
+impl Progress {
+    /// Not judged yet, and its latency is not asked for.
+    const UNTIMED: Self = Self(u64::MAX);
+    const JUDGED: Self = Self(u64::MAX - 1);
+
+    fn sent_at(self) -> Option<u64> {
+        (self.0 < Self::JUDGED.0).then_some(self.0)
+    }
 }
 
 impl LoadGuard {
     /// Counts a request in, or gives `None` if the node is full.
     #[inline]
     pub fn start(member: &Arc<Member>) -> Option<Self> {
-        Self::start_at(member, None)
+        Self::begin(member, Progress::UNTIMED)
     }
 
     /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
     #[inline]
-    pub fn start_at(member: &Arc<Member>, now: Option<Instant>) -> Option<Self> {
-        member.state.try_start().then(|| Self { member: Arc::clone(member), started: now, judged: false })
+    pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
+        Self::begin(member, Progress(nanos(now.saturating_duration_since(member.state.common.origin))))
+    }
+
+    #[inline]
+    fn begin(member: &Arc<Member>, progress: Progress) -> Option<Self> {
+        member.state.try_start().then(|| Self { member: Arc::clone(member), progress })
     }
 
     /// The node that has the request.
@@ -265,17 +298,18 @@ impl LoadGuard {
     }
 
     /// Says what the answer was worth, as its head arrives. Only the first call counts.
+    #[inline]
     pub fn judge(&mut self, verdict: Verdict) {
-        if std::mem::replace(&mut self.judged, true) {
+        let progress = std::mem::replace(&mut self.progress, Progress::JUDGED);
+        if progress == Progress::JUDGED {
             return;
         }
         let state = &*self.member.state;
         match verdict {
             Verdict::Success => {
-                if let Some(started) = self.started {
-                    let now = state.common.clock.now();
-                    let elapsed = now.saturating_duration_since(started);
-                    state.latency.succeeded(elapsed.as_secs_f32(), state.common.stamp(now));
+                if let Some(sent_at) = progress.sent_at() {
+                    let now = state.common.nanos_now();
+                    state.latency.succeeded(seconds(sent_at, now), Stamp::of(now));
                 }
                 state.latency.clear_streak();
             }
@@ -286,35 +320,51 @@ impl LoadGuard {
 
     /// Says that the answer broke after its head had been judged: its body ended early.
     pub fn break_off(&mut self) {
-        self.judged = true;
+        self.progress = Progress::JUDGED;
         self.fail();
     }
 
+    #[cold]
     fn fail(&self) {
         let state = &*self.member.state;
         state.failures.fetch_add(1, Ordering::Relaxed);
-        state.latency.failed(state.common.stamp(state.common.clock.now()));
+        state.latency.failed(Stamp::of(state.common.nanos_now()));
+    }
+
+    #[cold]
+    fn cancel(&self) {
+        let state = &*self.member.state;
+        state.cancelled.fetch_add(1, Ordering::Relaxed);
+        if let Some(sent_at) = self.progress.sent_at() {
+            let now = state.common.nanos_now();
+            // The true latency is at least what has passed.
+            state.latency.at_least(seconds(sent_at, now), Stamp::of(now));
+        }
     }
 }
 
 impl Drop for LoadGuard {
+    #[inline]
     fn drop(&mut self) {
-        let state = &*self.member.state;
-        if !self.judged {
-            state.cancelled.fetch_add(1, Ordering::Relaxed);
-            if let Some(started) = self.started {
-                let now = state.common.clock.now();
-                // The true latency is at least what has passed.
-                let elapsed = now.saturating_duration_since(started);
-                state.latency.at_least(elapsed.as_secs_f32(), state.common.stamp(now));
-            }
+        if self.progress != Progress::JUDGED {
+            self.cancel();
         }
-        state.finish();
+        self.member.state.finish();
     }
 }
 
 impl fmt::Debug for LoadGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &self.judged).finish_non_exhaustive()
+        let judged = self.progress == Progress::JUDGED;
+        f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
     }
+}
+
+fn seconds(from: u64, to: u64) -> f32 {
+    to.saturating_sub(from) as f32 * 1e-9
+}
+
+/// 584 years at most.
+fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

@@ -189,7 +189,7 @@ impl<S> Draft<S> {
             return prior;
         }
         let mut known: Vec<f32> =
-            self.version.iter().filter_map(|member| member.state.latency_cell().last()).collect();
+            self.version.iter().filter_map(|member| member.state.latency().map(|latency| latency.as_secs_f32())).collect();
         let middle = known.len() / 2;
         let prior =
             (!known.is_empty()).then(|| *known.select_nth_unstable_by(middle, f32::total_cmp).1);

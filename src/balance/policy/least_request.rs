@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::sample::{MAX_CHOICES, cheapest_of_all, cheapest_of_some};
 use crate::{
     balance::{Nodes, PickCx, Picker, Policy},
-    cluster::Member,
+    cluster::NodeState,
 };
 
 /// What a suspended node's load counts more: any other node is better.
@@ -78,9 +78,9 @@ struct LeastRequestPicker {
 impl Picker for LeastRequestPicker {
     #[inline]
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
-        let cost = |cx: &PickCx<'_>, index: usize, member: &Member| {
-            let load = (member.state.in_flight() + 1) as f32 * self.per_weight[index];
-            if cx.is_suspended(member) { load + SUSPENDED_LOAD } else { load }
+        let cost = |cx: &PickCx<'_>, index: usize, state: &NodeState| {
+            let load = (state.in_flight() + 1) as f32 * self.per_weight[index];
+            if cx.is_suspended(state) { load + SUSPENDED_LOAD } else { load }
         };
         match self.choices {
             Some(choices) => cheapest_of_some(nodes, cx, choices.get(), cost),

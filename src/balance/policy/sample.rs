@@ -2,7 +2,7 @@
 
 use crate::{
     balance::{Nodes, PickCx},
-    cluster::Member,
+    cluster::NodeState,
     rng::Rng,
 };
 
@@ -50,12 +50,12 @@ impl Cheapest {
 pub(super) fn cheapest_of_all(
     nodes: &Nodes,
     cx: &mut PickCx<'_>,
-    cost: impl Fn(&PickCx<'_>, usize, &Member) -> f32,
+    cost: impl Fn(&PickCx<'_>, usize, &NodeState) -> f32,
 ) -> Option<usize> {
     let mut best = Cheapest::new(&mut cx.rng);
-    for (index, member) in nodes.iter().enumerate() {
-        if cx.can_take(member) {
-            best.offer(index, cost(cx, index, member));
+    for (index, state) in nodes.states().iter().enumerate() {
+        if cx.can_take_at(nodes, index) {
+            best.offer(index, cost(cx, index, state));
         }
     }
     best.index()
@@ -67,7 +67,7 @@ pub(super) fn cheapest_of_some(
     nodes: &Nodes,
     cx: &mut PickCx<'_>,
     choices: usize,
-    cost: impl Fn(&PickCx<'_>, usize, &Member) -> f32,
+    cost: impl Fn(&PickCx<'_>, usize, &NodeState) -> f32,
 ) -> Option<usize> {
     if choices >= nodes.len() {
         return cheapest_of_all(nodes, cx, cost);
@@ -75,12 +75,20 @@ pub(super) fn cheapest_of_some(
     let mut best = Cheapest::new(&mut cx.rng);
     let mut eligible = 0;
     for _ in 0..ROUNDS {
-        let mut drawn = [0; MAX_CHOICES];
-        for &index in draw(&mut drawn, choices, nodes.len(), &mut cx.rng) {
-            let member = &nodes[index];
-            if cx.can_take(member) {
+        let mut offer = |cx: &PickCx<'_>, index: usize| {
+            if cx.can_take_at(nodes, index) {
                 eligible += 1;
-                best.offer(index, cost(cx, index, member));
+                best.offer(index, cost(cx, index, &nodes.states()[index]));
+            }
+        };
+        if choices == 2 {
+            let (first, second) = draw_two(nodes.len(), &mut cx.rng);
+            offer(cx, first);
+            offer(cx, second);
+        } else {
+            let mut drawn = [0; MAX_CHOICES];
+            for &index in draw(&mut drawn, choices, nodes.len(), &mut cx.rng) {
+                offer(cx, index);
             }
         }
         if eligible >= choices {
@@ -88,6 +96,16 @@ pub(super) fn cheapest_of_some(
         }
     }
     cheapest_of_all(nodes, cx, cost)
+}
+
+/// Two different numbers below `n`, each pair equally likely to within n / 2³².
+#[inline]
+fn draw_two(n: usize, rng: &mut Rng) -> (usize, usize) {
+    let random = rng.next_u64();
+    let below = |bound: usize, random: u64| ((random & 0xffff_ffff) * bound as u64 >> 32) as usize;
+    let first = below(n, random);
+    let second = below(n - 1, random >> 32);
+    (first, if second < first { second } else { second + 1 })
 }
 
 /// `choices` different numbers below `n`, each set equally likely (Floyd's algorithm). `choices` is less than `n`.
