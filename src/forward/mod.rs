@@ -9,11 +9,31 @@ mod client_addr;
 mod forwarded;
 mod headers;
 mod hop;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod replay;
+#[cfg(feature = "proxy")]
+mod upgrade;
+#[cfg(feature = "proxy")]
+mod upstream;
 
 pub use cidr::{Cidr, CidrError, TrustedProxies};
 pub use client_addr::{AddrSource, ClientAddr, client_addr};
 pub use forwarded::{Node, NodeError};
 pub use headers::ForwardHeaders;
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};
+#[cfg(feature = "proxy")]
+pub use proxy::{PeerAddr, Proxy, ProxyBody, ProxyError};
 pub use replay::{Replay, ReplayBody, Superseded};
+#[cfg(feature = "proxy")]
+pub use upgrade::UpgradeLease;
+#[cfg(feature = "proxy")]
+pub use upstream::{Upstream, UpstreamBuilder, UpstreamError, UpstreamErrorKind, UpstreamUrlError};
+
+#[cfg(feature = "proxy")]
+pub mod future {
+    //! The futures of the services in this module, for those who must name them.
+
+    pub use super::proxy::ResponseFuture as ProxyFuture;
+    pub use super::upstream::ResponseFuture as UpstreamFuture;
+}
