@@ -3,6 +3,10 @@
 //! These are the pure parts of a reverse proxy, each usable alone: [`client_addr`] decides the client's address,
 //! [`ForwardHeaders`] tells it to the next server, [`HopByHop`] takes out what must not travel, and [`Replay`] lets a
 //! retry send a request body a second time.
+//!
+//! With the feature `proxy` they come together: `Proxy` is the reverse proxy as a service, `Upstream` reaches one
+//! server behind it, and `PeerAddr` and `UpgradeLease` are what servers and balancers around it put into requests and
+//! answers.
 
 mod cidr;
 mod client_addr;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -156,6 +156,9 @@ impl Settings {
         if ambiguous_framing(request.headers()) {
             return Err(StatusCode::BAD_REQUEST);
         }
+        if unknown_coding(request.headers()) {
+            return Err(StatusCode::NOT_IMPLEMENTED);
+        }
         let Some(&PeerAddr(peer)) = request.extensions().get() else {
             return Err(StatusCode::INTERNAL_SERVER_ERROR);
         };
@@ -215,6 +218,13 @@ fn settle_host(parts: &mut Parts) -> Result<(), StatusCode> {
     let host = HeaderValue::from_bytes(host).map_err(|_| StatusCode::BAD_REQUEST)?;
     parts.headers.insert(HOST, host);
     Ok(())
+}
+
+/// Whether the message is in a transfer coding beside `chunked`, which is all that hyper takes off: passed on, the
+/// body would be compressed and nothing would say so.
+fn unknown_coding(headers: &HeaderMap) -> bool {
+    let chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    !headers.get_all(TRANSFER_ENCODING).iter().all(chunked)
 }
 
 /// Several `Content-Length` lines that agree become one.

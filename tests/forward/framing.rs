@@ -60,6 +60,7 @@ async fn ambiguous_requests_smuggle_nothing() {
         ("Transfer-Encoding: identity", SMUGGLED),
         ("Transfer-Encoding: chunked, identity", &chunked),
         ("Transfer-Encoding: xchunked", &chunked),
+        ("Transfer-Encoding: gzip, chunked", &chunked),
         ("Transfer-Encoding : chunked", &chunked),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: x", &chunked),
         ("Transfer-Encoding:\r\n chunked", &chunked),

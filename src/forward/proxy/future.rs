@@ -12,7 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{ProxyBody, ProxyError, Settings, one_length, say_upgrade};
+use super::{ProxyBody, ProxyError, Settings, one_length, say_upgrade, unknown_coding};
 use crate::forward::ambiguous_framing;
 use crate::forward::upgrade::{Asked, UpgradeLease};
 
@@ -102,7 +102,7 @@ impl Exchange {
             return self.switch(response);
         }
         let headers = response.headers_mut();
-        if ambiguous_framing(headers) {
+        if ambiguous_framing(headers) || unknown_coding(headers) {
             return own_answer(StatusCode::BAD_GATEWAY, None, self.version);
         }
         self.settings.hop.strip(headers);
@@ -145,7 +145,8 @@ fn own_answer<R>(
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     // After a request that could not be made sense of, nothing on the connection can be trusted to be the next one.
-    if status == StatusCode::BAD_REQUEST && version <= Version::HTTP_11 {
+    let doubtful = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED);
+    if doubtful && version <= Version::HTTP_11 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

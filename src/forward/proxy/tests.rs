@@ -112,6 +112,25 @@ async fn a_request_without_its_peer_is_refused() {
 }
 
 #[tokio::test]
+async fn lengths_that_agree_become_one() {
+    let twice = &[("content-length", "5"), ("content-length", "5")];
+    let (answer, inner) = seen(get("/", &[&[("host", "a")][..], twice].concat()), twice).await;
+    assert_eq!(inner.unwrap().headers.get_all("content-length").iter().count(), 1);
+    assert_eq!(answer.headers().get_all("content-length").iter().count(), 1);
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_would_be_lost_is_refused() {
+    for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
+        let (answer, inner) = seen(get("/", &[("host", "a"), ("transfer-encoding", coding)]), &[]).await;
+        assert!(inner.is_none());
+        assert_eq!(answer.status(), StatusCode::NOT_IMPLEMENTED);
+    }
+    let (answer, _) = seen(get("/", &[("host", "a")]), &[("transfer-encoding", "gzip, chunked")]).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
 async fn an_answer_framed_twice_is_not_passed_on() {
     let answered = &[("transfer-encoding", "chunked"), ("content-length", "5")];
     assert_eq!(seen(get("/", &[("host", "a")]), answered).await.0.status(), StatusCode::BAD_GATEWAY);
