@@ -4,6 +4,8 @@
 
 pub mod balance;
 pub mod cluster;
+#[cfg(feature = "http")]
+pub mod forward;
 pub mod placement;
 pub mod rng;
 pub mod time;

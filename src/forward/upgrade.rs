@@ -1,0 +1,100 @@
+//! Connections that stop being HTTP: WebSocket and whatever else a client and a server agree upon.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+/// Something to hold on to while an upgraded connection lives, such as the guard that counts a request in flight.
+///
+/// Whoever answers with `101 Switching Protocols` puts it into the extensions of the response;
+/// [`Proxy`](super::Proxy) keeps it until the tunnel closes.
+///
+/// ```
+/// use buttress::forward::UpgradeLease;
+/// use http::Response;
+/// use std::sync::Arc;
+///
+/// let in_flight = Arc::new(());
+/// let mut response = Response::new(());
+/// response.extensions_mut().insert(UpgradeLease::new(Arc::clone(&in_flight)));
+/// assert_eq!(Arc::strong_count(&in_flight), 2);
+/// ```
+#[derive(Clone)]
+pub struct UpgradeLease {
+    _held: Arc<dyn Any + Send + Sync>,
+}
+
+impl UpgradeLease {
+    /// Holds `guard` until the last copy of the lease is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _held: Arc::new(guard) }
+    }
+}
+
+impl fmt::Debug for UpgradeLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpgradeLease").finish_non_exhaustive()
+    }
+}
+
+/// The upgrade that a client asks for: its side of the tunnel, and the protocols it named.
+pub(super) struct Asked {
+    pub(super) client: OnUpgrade,
+    pub(super) protocols: HeaderValue,
+}
+
+impl Asked {
+    /// Whether the server switches to something the client named.
+    pub(super) fn offers(&self, chosen: &HeaderValue) -> bool {
+        let chosen = chosen.as_bytes().trim_ascii();
+        protocols(&self.protocols).any(|protocol| protocol.eq_ignore_ascii_case(chosen))
+    }
+
+    /// Joins the two sides in a task, which ends when both have closed or one has failed.
+    pub(super) fn join(self, server: OnUpgrade, lease: Option<UpgradeLease>) {
+        tokio::spawn(async move {
+            // The client's side is ready once the 101 has gone out; until then nothing is read from it.
+            let (Ok(client), Ok(server)) = (self.client.await, server.await) else { return };
+            let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+            // How a tunnel ends is for its two ends to know.
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            drop(lease);
+        });
+    }
+}
+
+/// Whether a proxy may pass on the wish for these protocols: not if one of them is HTTP again, since all requests
+/// inside such a tunnel would pass by every rule of the proxy.
+pub(super) fn tunnels(value: &HeaderValue) -> bool {
+    !protocols(value).any(|protocol| {
+        let name = protocol.split(|b| *b == b'/').next().unwrap_or_default();
+        [b"h2c".as_slice(), b"h2", b"h3", b"http", b"tls"].iter().any(|http| name.eq_ignore_ascii_case(http))
+    })
+}
+
+fn protocols(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_not_tunnelled_through_http() {
+        for (value, wanted) in [
+            ("websocket", true),
+            ("foo/2, websocket", true),
+            ("h2c", false),
+            ("websocket, H2C", false),
+            ("HTTP/2.0", false),
+            ("TLS/1.2", false),
+        ] {
+            assert_eq!(tunnels(&HeaderValue::from_static(value)), wanted, "{value}");
+        }
+    }
+}

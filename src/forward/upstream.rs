@@ -1,0 +1,374 @@
+//! One server behind the proxy, and the connections to it.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, TE, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::BoxError;
+use tower_service::Service;
+
+use self::connection::SharedConnection;
+use self::progress::{Progress, Tracked};
+use super::HopByHop;
+
+mod connection;
+mod error;
+mod progress;
+mod target;
+
+pub use error::{UpstreamError, UpstreamErrorKind};
+use target::Target;
+pub use target::UpstreamUrlError;
+
+type SendBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Sends requests to one server, given by its base URL.
+///
+/// Scheme and authority of the request are replaced by those of the server, whose base path goes in front of the
+/// path. `Host` stays what the client asked for, unless [`preserve_host`](UpstreamBuilder::preserve_host) is off.
+/// Requests that came in over HTTP/2 or HTTP/1.0 leave in the version that the server speaks: HTTP/1.1 over a pool
+/// of connections, or HTTP/2 with prior knowledge over one shared connection.
+///
+/// The base path is put in front and nothing is normalised, so it is no wall: `/../x` is for the server to judge.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress::forward::Upstream;
+///
+/// let node = Upstream::new("http://10.0.0.7:8080")?;
+/// let api = Upstream::builder().connect_timeout(Duration::from_millis(500)).build("http://10.0.0.8:8080/api")?;
+/// assert_eq!(api.to_string(), "http://10.0.0.8:8080/api");
+/// # drop(node);
+/// # Ok::<(), buttress::forward::UpstreamUrlError>(())
+/// ```
+///
+/// # Errors
+/// [`UpstreamError`], whose kind tells a server that cannot be reached from one that does not answer, and both from
+/// a client that stopped sending.
+///
+/// # Cancellation
+/// Dropping the future resets the HTTP/2 stream or closes the HTTP/1.1 connection, whichever carries the request.
+#[derive(Clone)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Target,
+    preserve_host: bool,
+    response_timeout: Option<Duration>,
+    transport: Transport,
+}
+
+enum Transport {
+    Http1(Client<HttpConnector, SendBody>),
+    Http2(SharedConnection),
+}
+
+impl Upstream {
+    /// Reaches the server at `base`, such as `http://10.0.0.7:8080`, with the defaults of [`UpstreamBuilder`].
+    ///
+    /// # Errors
+    /// When `base` is no URL of a server that can be reached without TLS.
+    pub fn new(base: &str) -> Result<Self, UpstreamUrlError> {
+        Self::builder().build(base)
+    }
+
+    /// Settings, which several servers may share.
+    pub fn builder() -> UpstreamBuilder {
+        UpstreamBuilder::default()
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.target.fmt(f)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Upstream").field(&format_args!("{self}")).finish()
+    }
+}
+
+impl<B> Service<Request<B>> for Upstream
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Incoming>;
+    type Error = UpstreamError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        // Connections are made on demand, so there is always room for one more request.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let shared = Arc::clone(&self.shared);
+        let progress = Arc::new(Progress::default());
+        let request = shared.rewrite(request, &progress);
+        ResponseFuture { inner: Box::pin(async move { shared.send(request?, &progress).await }) }
+    }
+}
+
+/// The future of [`Upstream`].
+pub struct ResponseFuture {
+    inner: Pin<Box<dyn Future<Output = Result<Response<Incoming>, UpstreamError>> + Send>>,
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Incoming>, UpstreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    async fn send(
+        &self,
+        request: Request<SendBody>,
+        progress: &Progress,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let mut answer = pin!(self.transport.send(request));
+        let answer = loop {
+            let Some(patience) = self.response_timeout else { break answer.await };
+            let before = progress.frames();
+            match tokio::time::timeout(patience, answer.as_mut()).await {
+                Ok(answer) => break answer,
+                // A long upload is no silence.
+                Err(_) if progress.frames() != before => {}
+                Err(_) if progress.waits_for_client() => {
+                    return Err(UpstreamError::new(UpstreamErrorKind::Request, "the client stopped sending"));
+                }
+                Err(silence) => return Err(UpstreamError::new(UpstreamErrorKind::Timeout, silence)),
+            }
+        };
+        // The transports tell a failed request body in several ways, some of which look like the server's fault.
+        answer.map_err(
+            |error| if progress.failed() { error.with_kind(UpstreamErrorKind::Request) } else { error },
+        )
+    }
+
+    fn rewrite<B>(
+        &self,
+        request: Request<B>,
+        progress: &Arc<Progress>,
+    ) -> Result<Request<SendBody>, UpstreamError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        if parts.method == Method::CONNECT {
+            return Err(UpstreamError::new(
+                UpstreamErrorKind::Request,
+                "CONNECT asks for a tunnel, not for a server",
+            ));
+        }
+        let host = if self.preserve_host { asked_host(&parts) } else { None };
+        let host = host.unwrap_or_else(|| self.target.authority.clone());
+        let path = self.target.path(&parts.uri)?;
+        match self.transport {
+            Transport::Http1(_) => self.shape_http1(&mut parts, &body, &host, path),
+            Transport::Http2(_) => shape_http2(&mut parts, host, path),
+        }
+        Ok(Request::from_parts(parts, UnsyncBoxBody::new(Tracked::new(body, Arc::clone(progress)))))
+    }
+
+    fn shape_http1<B: Body>(&self, parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
+        parts.version = Version::HTTP_11;
+        parts.uri = uri(self.target.authority.clone(), path);
+        let headers = &mut parts.headers;
+        if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+            headers.insert(HOST, host);
+        }
+        join_cookies(headers);
+        // "A sender of TE MUST also send a "TE" connection option" (RFC 9110, section 10.1.4)
+        if headers.contains_key(TE) {
+            headers.append(CONNECTION, HeaderValue::from_static("te"));
+        }
+        state_framing(&parts.method, headers, body);
+    }
+}
+
+fn shape_http2(parts: &mut Parts, host: Authority, path: PathAndQuery) {
+    parts.version = Version::HTTP_2;
+    parts.uri = uri(host, path);
+    // Here the authority is in the target, and fields about the connection do not exist.
+    parts.headers.remove(HOST);
+    HopByHop::new().strip(&mut parts.headers);
+}
+
+/// The authority that the client asked for. An absolute target overrides `Host` (RFC 9112, section 3.2.2).
+fn asked_host(parts: &Parts) -> Option<Authority> {
+    let asked = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(HOST)?.to_str().ok()?,
+    };
+    // What stands before an `@` is a user's name and password.
+    asked.rsplit('@').next()?.parse().ok()
+}
+
+fn uri(authority: Authority, path: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).expect("scheme, authority and path are all there")
+}
+
+/// HTTP/2 clients may send one field per cookie, HTTP/1.1 servers expect one field (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Says how long the body is where hyper would leave it open or guess that a GET has none.
+fn state_framing<B: Body>(method: &Method, headers: &mut HeaderMap, body: &B) {
+    headers.remove(TRANSFER_ENCODING);
+    let Entry::Vacant(length) = headers.entry(CONTENT_LENGTH) else { return };
+    if body.is_end_stream() {
+        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            length.insert(HeaderValue::from_static("0"));
+        }
+    } else if body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+impl Transport {
+    async fn send(&self, request: Request<SendBody>) -> Result<Response<Incoming>, UpstreamError> {
+        match self {
+            Self::Http1(client) => client.request(request).await.map_err(UpstreamError::from_client),
+            Self::Http2(connection) => connection.send(request).await,
+        }
+    }
+}
+
+/// Settings of an [`Upstream`].
+///
+/// | setting | default | because |
+/// |---|---|---|
+/// | `preserve_host` | on | applications build links and pick sites by the host that the client asked for |
+/// | `http2` | off | few servers speak it without TLS |
+/// | `connect_timeout` | 2 s | within a network a connection takes milliseconds; one lost packet costs a second |
+/// | `response_timeout` | 60 s | what most proxies grant |
+/// | `idle_timeout` | 50 s | below the 60 s after which many servers close, which would race with a request |
+/// | `max_idle` | 64 | enough to follow a load, few enough to forget one |
+#[derive(Clone, Debug)]
+pub struct UpstreamBuilder {
+    preserve_host: bool,
+    http2: bool,
+    connect_timeout: Option<Duration>,
+    response_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    max_idle: usize,
+}
+
+impl Default for UpstreamBuilder {
+    fn default() -> Self {
+        Self {
+            preserve_host: true,
+            http2: false,
+            connect_timeout: Some(Duration::from_secs(2)),
+            response_timeout: Some(Duration::from_secs(60)),
+            idle_timeout: Some(Duration::from_secs(50)),
+            max_idle: 64,
+        }
+    }
+}
+
+impl UpstreamBuilder {
+    /// Whether the server sees the host that the client asked for, or its own.
+    #[must_use]
+    pub fn preserve_host(mut self, on: bool) -> Self {
+        self.preserve_host = on;
+        self
+    }
+
+    /// Whether to speak HTTP/2 at once, without TLS (RFC 9113, section 3.3). Upgrades do not work then.
+    #[must_use]
+    pub fn http2(mut self, on: bool) -> Self {
+        self.http2 = on;
+        self
+    }
+
+    /// How long a connection may take to come about.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = limit.into();
+        self
+    }
+
+    /// How long the server may neither take a piece of the request nor begin to answer. The body of the answer may
+    /// take any time.
+    #[must_use]
+    pub fn response_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.response_timeout = limit.into();
+        self
+    }
+
+    /// How long an unused HTTP/1.1 connection is kept.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = limit.into();
+        self
+    }
+
+    /// How many unused HTTP/1.1 connections are kept.
+    #[must_use]
+    pub fn max_idle(mut self, connections: usize) -> Self {
+        self.max_idle = connections;
+        self
+    }
+
+    /// Makes the upstream for the server at `base`. Connections follow with the first requests.
+    ///
+    /// # Errors
+    /// When `base` is no URL of a server that can be reached without TLS.
+    pub fn build(&self, base: &str) -> Result<Upstream, UpstreamUrlError> {
+        let target: Target = base.parse()?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(self.connect_timeout);
+        let transport = if self.http2 {
+            let uri = uri(target.authority.clone(), PathAndQuery::from_static("/"));
+            Transport::Http2(SharedConnection::new(connector, uri, self.connect_timeout))
+        } else {
+            let mut client = Client::builder(TokioExecutor::new());
+            client.pool_timer(TokioTimer::new());
+            client.pool_idle_timeout(self.idle_timeout).pool_max_idle_per_host(self.max_idle);
+            Transport::Http1(client.build(connector))
+        };
+        let (preserve_host, response_timeout) = (self.preserve_host, self.response_timeout);
+        Ok(Upstream { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) })
+    }
+}

@@ -1,0 +1,99 @@
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+
+use super::{UpstreamError, UpstreamErrorKind};
+
+/// Where requests go: a server and the path in front of theirs.
+pub(super) struct Target {
+    pub(super) authority: Authority,
+    /// Without a slash at its end.
+    base: String,
+}
+
+impl Target {
+    /// The path of a request, with the base in front.
+    pub(super) fn path(&self, asked: &Uri) -> Result<PathAndQuery, UpstreamError> {
+        let asked = asked.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // "OPTIONS *" asks about the server as a whole.
+        if self.base.is_empty() || asked.path() == "*" {
+            return Ok(asked);
+        }
+        PathAndQuery::try_from(format!("{}{asked}", self.base))
+            .map_err(|error| UpstreamError::new(UpstreamErrorKind::Request, error))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.base)
+    }
+}
+
+impl FromStr for Target {
+    type Err = UpstreamUrlError;
+
+    fn from_str(base: &str) -> Result<Self, UpstreamUrlError> {
+        let uri: Uri = base.parse().map_err(|_| UpstreamUrlError::NoUrl(base.to_owned()))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return Err(UpstreamUrlError::NoUrl(base.to_owned()));
+        };
+        if *scheme != Scheme::HTTP {
+            return Err(UpstreamUrlError::Scheme(scheme.to_string()));
+        }
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(UpstreamUrlError::TooMuch);
+        }
+        Ok(Self { authority: authority.clone(), base: uri.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+/// Why a text is not the base URL of an [`Upstream`](super::Upstream).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpstreamUrlError {
+    /// No scheme, no host, or no URL at all.
+    #[error("{0:?} is not the URL of a server: write it like http://10.0.0.7:8080")]
+    NoUrl(String),
+    /// A scheme other than `http`.
+    #[error("the scheme {0:?} is not supported: servers are reached over http, put TLS in front or beside")]
+    Scheme(String),
+    /// Credentials or a query.
+    #[error("the URL of a server has no user name and no query: put credentials into a header")]
+    TooMuch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(base: &str, asked: &str) -> String {
+        let target: Target = base.parse().unwrap();
+        target.path(&asked.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_base_path_goes_in_front() {
+        assert_eq!(path("http://a", "/x?q=1"), "/x?q=1");
+        assert_eq!(path("http://a/", "http://other/x"), "/x");
+        assert_eq!(path("http://a/api", "/x?q=1"), "/api/x?q=1");
+        assert_eq!(path("http://a/api//", "/"), "/api/");
+        assert_eq!(path("http://a/api", "http://other"), "/api/");
+        assert_eq!(path("http://a/api", "http://other?q"), "/api/?q");
+        assert_eq!(path("http://a/api", "/%2e%2E//x"), "/api/%2e%2E//x");
+        assert_eq!(path("http://a/api", "*"), "*");
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_with_a_remedy() {
+        let refused = |base: &str| base.parse::<Target>().err().unwrap();
+        for base in ["", "a:80", "/x", "10.0.0.7", "http://", "http://a b"] {
+            assert!(matches!(refused(base), UpstreamUrlError::NoUrl(_)), "{base}");
+        }
+        assert_eq!(refused("https://a"), UpstreamUrlError::Scheme("https".into()));
+        assert_eq!(refused("http://user:pw@a"), UpstreamUrlError::TooMuch);
+        assert_eq!(refused("http://a/?q"), UpstreamUrlError::TooMuch);
+    }
+}
