@@ -37,7 +37,10 @@ impl Rng {
     }
 
     /// A number below `bound`, or 0 when `bound` is 0. The bias is at most `bound` / 2⁶⁴.
-    #[allow(clippy::cast_possible_truncation, reason = "the high half of a product with `bound` is below `bound`")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the high half of a product with `bound` is below `bound`"
+    )]
     pub const fn below(&mut self, bound: usize) -> usize {
         ((self.next_u64() as u128 * bound as u128) >> 64) as usize
     }

@@ -80,9 +80,7 @@ fn eligible(version: &Version<u8>) -> Vec<String> {
         let usable = weight(&|m| m.node.priority == priority && up(m));
         total < 100 && usable * 100 < all * 50
     };
-    let has_room = |m: &Member| {
-        m.node.max_in_flight.is_none_or(|limit| m.state.in_flight() < limit.get())
-    };
+    let has_room = |m: &Member| m.node.max_in_flight.is_none_or(|limit| m.state.in_flight() < limit.get());
     active
         .iter()
         .filter(|m| has_room(m) && (up(m) || panics(m.node.priority)))
@@ -264,9 +262,8 @@ fn backups_take_over_as_capacity_is_lost() {
     let nodes = (0..20).map(|i| (Node::new(format!("n{i:02}")).priority(u8::from(i >= 10)), i));
     let cluster = Cluster::new(nodes).unwrap();
     let balance = Balance::new(cluster.clone(), Random);
-    let share_of_backups = || {
-        (0..20_000).filter(|_| balance.pick(None).unwrap().0 >= 10).count() as f64 / 20_000.0
-    };
+    let share_of_backups =
+        || (0..20_000).filter(|_| balance.pick(None).unwrap().0 >= 10).count() as f64 / 20_000.0;
     // 140 % of the healthy share, as in the table of Envoy's documentation.
     for (down, expected) in [(0, 0.0), (2, 0.0), (3, 0.02), (5, 0.30), (8, 0.72), (10, 1.0)] {
         for i in 0..10 {

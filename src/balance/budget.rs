@@ -41,14 +41,18 @@ impl Budget {
     ///
     /// # Errors
     /// If `ratio` is not between 0 and 1.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the ratio is between 0 and 1")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the ratio is between 0 and 1"
+    )]
     pub fn new(ratio: f64, burst: u32) -> Result<Self, InvalidRatio> {
         if !(0.0..=1.0).contains(&ratio) {
             return Err(InvalidRatio(ratio));
         }
         let full = u64::from(burst) * PRICE;
-        // Room for one retry at least, or a small ratio would never add up to one.
-        let cap = full.max(PRICE);
+        // A deposit that completes one retry must have room for what it pays towards the next.
+        let cap = full.max(2 * PRICE);
         Ok(Self { deposit: (ratio * PRICE as f64).round() as u64, cap, saved: AtomicU64::new(full) })
     }
 

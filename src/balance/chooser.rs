@@ -91,7 +91,10 @@ struct Group {
 
 impl<S> fmt::Debug for Chooser<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chooser").field("tiers", &self.tiers).field("levels", &self.levels).finish_non_exhaustive()
+        f.debug_struct("Chooser")
+            .field("tiers", &self.tiers)
+            .field("levels", &self.levels)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +108,9 @@ impl<S> Chooser<S> {
     ) -> Self {
         let version = cluster.load();
         let mut tiers: Vec<(u8, [Vec<u32>; 2])> = Vec::new();
-        for (index, member) in (0_u32..).zip(version.iter()).filter(|(_, member)| member.node.takes_new_picks()) {
+        for (index, member) in
+            (0_u32..).zip(version.iter()).filter(|(_, member)| member.node.takes_new_picks())
+        {
             let priority = member.node.priority;
             let at = tiers.binary_search_by_key(&priority, |(priority, _)| *priority).unwrap_or_else(|at| {
                 tiers.insert(at, (priority, [Vec::new(), Vec::new()]));
@@ -117,25 +122,41 @@ impl<S> Chooser<S> {
         let tiers = tiers
             .into_iter()
             .map(|(priority, groups)| {
-                let zones = if levels.zone.is_some() { count_zones(&version, groups.iter().flatten()) } else { 1 };
-                let before = previous.and_then(|before| before.tiers.iter().find(|tier| tier.priority == priority));
+                let zones =
+                    if levels.zone.is_some() { count_zones(&version, groups.iter().flatten()) } else { 1 };
+                let before =
+                    previous.and_then(|before| before.tiers.iter().find(|tier| tier.priority == priority));
                 let mut side = 0;
                 let groups = groups.map(|indices| {
                     let before = before.and_then(|tier| tier.groups[side].as_ref());
                     side += 1;
                     (!indices.is_empty()).then(|| {
-                        let members = indices.iter().map(|&index| Arc::clone(&version.endpoints()[index as usize].member));
+                        let members = indices
+                            .iter()
+                            .map(|&index| Arc::clone(&version.endpoints()[index as usize].member));
                         let nodes = Nodes::new(members.collect(), cluster.origin());
                         let picker = policy.picker(&nodes, before.map(|group| &*group.picker));
                         let capacity = capacity(&nodes, |_| true);
-                        Group { nodes, endpoints: indices, picker, capacity, usable: AtomicU64::new(capacity) }
+                        Group {
+                            nodes,
+                            endpoints: indices,
+                            picker,
+                            capacity,
+                            usable: AtomicU64::new(capacity),
+                        }
                     })
                 });
                 Tier { priority, groups, zones }
             })
             .collect();
         // An epoch that never was, so that the first pick counts.
-        Self { version, tiers, levels: levels.clone(), counted: AtomicU64::new(u64::MAX), counting: Mutex::new(()) }
+        Self {
+            version,
+            tiers,
+            levels: levels.clone(),
+            counted: AtomicU64::new(u64::MAX),
+            counting: Mutex::new(()),
+        }
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -201,7 +222,11 @@ impl<S> Chooser<S> {
     #[inline]
     fn health(&self, tier: &Tier) -> u64 {
         let (usable, capacity) = (tier.usable(), tier.capacity());
-        if usable == capacity { 100 } else { (usable * self.levels.overprovisioning / capacity.max(1)).min(100) }
+        if usable == capacity {
+            100
+        } else {
+            (usable * self.levels.overprovisioning / capacity.max(1)).min(100)
+        }
     }
 
     fn total_health(&self) -> u64 {
@@ -257,9 +282,9 @@ impl Tier {
     /// How many of 1000 requests stay in the own zone.
     fn own_share(&self, panic: bool) -> u64 {
         let weigh = |group: &Option<Group>| {
-            group.as_ref().map_or(0, |group| {
-                if panic { group.capacity } else { group.usable.load(Ordering::Relaxed) }
-            })
+            group
+                .as_ref()
+                .map_or(0, |group| if panic { group.capacity } else { group.usable.load(Ordering::Relaxed) })
         };
         let [own, other] = [weigh(&self.groups[0]), weigh(&self.groups[1])];
         // Requests begin in this zone for 1 / zones of all; its nodes can serve own / (own + other) of all.

@@ -31,6 +31,8 @@ mod classify;
 mod complete;
 mod error;
 mod future;
+#[cfg(feature = "http")]
+pub mod http;
 mod key;
 mod layer;
 mod nodes;
@@ -55,6 +57,6 @@ pub use self::{
         ConsistentHash, IpHash, LeastRequest, LeastResponseTime, Random, RoundRobin, WeightedRandom,
         WeightedRoundRobin,
     },
-    retry::{Cloned, Replay, Retry, RetryFuture, RetryLayer},
+    retry::{Cloned, Repeat, Retry, RetryFuture, RetryLayer},
     service::{Balance, Queue},
 };

@@ -20,21 +20,21 @@ use super::{
 use crate::cluster::{FailureKind, NodeId, Verdict};
 
 /// How a request is sent more than once, and when that is safe.
-pub trait Replay<Req> {
+pub trait Repeat<Req> {
     /// What each attempt sends.
     type Attempt;
     /// What is kept of the request until an answer is there.
     type Kept;
 
-    /// Takes the request in.
-    fn keep(&self, request: Req) -> Self::Kept;
-
-    /// The request for one attempt. It was asked before whether it [`may_retry`](Self::may_retry), except for the first.
-    fn attempt(&self, kept: &mut Self::Kept) -> Self::Attempt;
+    /// Takes a request in and gives its first attempt.
+    fn first(&self, request: Req) -> (Self::Kept, Self::Attempt);
 
     /// Whether the request may be sent again after this failure. If in doubt it may not: a payment made twice is worse
     /// than one refused.
-    fn may_retry(&self, kept: &Self::Kept, failure: FailureKind) -> bool;
+    fn may_repeat(&self, kept: &Self::Kept, failure: FailureKind) -> bool;
+
+    /// Another attempt, after [`may_repeat`](Self::may_repeat) allowed it. `None` if it cannot be made after all.
+    fn again(&self, kept: &mut Self::Kept) -> Option<Self::Attempt>;
 }
 
 /// Sends clones of the request; `P` says which requests may be repeated after a failure that may have done something.
@@ -52,20 +52,20 @@ impl<P> Cloned<P> {
     }
 }
 
-impl<Req: Clone, P: Fn(&Req) -> bool> Replay<Req> for Cloned<P> {
+impl<Req: Clone, P: Fn(&Req) -> bool> Repeat<Req> for Cloned<P> {
     type Attempt = Req;
     type Kept = Req;
 
-    fn keep(&self, request: Req) -> Req {
-        request
+    fn first(&self, request: Req) -> (Req, Req) {
+        (request.clone(), request)
     }
 
-    fn attempt(&self, kept: &mut Req) -> Req {
-        kept.clone()
-    }
-
-    fn may_retry(&self, kept: &Req, failure: FailureKind) -> bool {
+    fn may_repeat(&self, kept: &Req, failure: FailureKind) -> bool {
         failure == FailureKind::Connect || (self.is_idempotent)(kept)
+    }
+
+    fn again(&self, kept: &mut Req) -> Option<Req> {
+        Some(kept.clone())
     }
 }
 
@@ -95,7 +95,7 @@ impl<Req: Clone, P: Fn(&Req) -> bool> Replay<Req> for Cloned<P> {
 /// ```
 pub struct Retry<B, R> {
     balance: B,
-    replay: R,
+    repeat: R,
     budget: Arc<Budget>,
     tries: NonZeroU32,
 }
@@ -105,8 +105,8 @@ const TRIES: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 
 impl<B, R> Retry<B, R> {
     /// Retries on up to two more nodes, within the default [`Budget`].
-    pub fn new(balance: B, replay: R) -> Self {
-        Self { balance, replay, budget: Arc::default(), tries: TRIES }
+    pub fn new(balance: B, repeat: R) -> Self {
+        Self { balance, repeat, budget: Arc::default(), tries: TRIES }
     }
 
     /// Sets the budget, which may be shared with other services.
@@ -126,8 +126,8 @@ impl<B, R> Retry<B, R> {
 
 impl<B: Clone, R: Clone> Clone for Retry<B, R> {
     fn clone(&self) -> Self {
-        let (balance, replay) = (self.balance.clone(), self.replay.clone());
-        Self { balance, replay, budget: Arc::clone(&self.budget), tries: self.tries }
+        let (balance, repeat) = (self.balance.clone(), self.repeat.clone());
+        Self { balance, repeat, budget: Arc::clone(&self.budget), tries: self.tries }
     }
 }
 
@@ -143,7 +143,7 @@ impl<B: fmt::Debug, R> fmt::Debug for Retry<B, R> {
 
 impl<Req, R, S, K, J, C> Service<Req> for Retry<Balance<S, K, J, C>, R>
 where
-    R: Replay<Req> + Clone,
+    R: Repeat<Req> + Clone,
     R::Attempt: 'static,
     S: Service<R::Attempt> + Clone + Send + Sync + 'static,
     S::Error: Send + 'static,
@@ -161,8 +161,8 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         self.budget.deposit();
-        let mut kept = self.replay.keep(request);
-        let attempt = self.balance.attempt(self.replay.attempt(&mut kept), &[]);
+        let (kept, first) = self.repeat.first(request);
+        let attempt = self.balance.attempt(first, &[]);
         RetryFuture { attempt, retry: self.clone(), kept, tried: Vec::new() }
     }
 }
@@ -172,7 +172,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryFuture<Req, R, S, K, J, C>
     where
-        R: Replay<Req>,
+        R: Repeat<Req>,
         S: Service<R::Attempt>,
     {
         #[pin]
@@ -183,7 +183,7 @@ pin_project! {
     }
 }
 
-impl<Req, R: Replay<Req>, S: Service<R::Attempt>, K, J, C> fmt::Debug for RetryFuture<Req, R, S, K, J, C> {
+impl<Req, R: Repeat<Req>, S: Service<R::Attempt>, K, J, C> fmt::Debug for RetryFuture<Req, R, S, K, J, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryFuture").field("tried", &self.tried).finish_non_exhaustive()
     }
@@ -191,7 +191,7 @@ impl<Req, R: Replay<Req>, S: Service<R::Attempt>, K, J, C> fmt::Debug for RetryF
 
 impl<Req, R, S, K, J, C> Future for RetryFuture<Req, R, S, K, J, C>
 where
-    R: Replay<Req>,
+    R: Repeat<Req>,
     R::Attempt: 'static,
     S: Service<R::Attempt> + Clone + Send + Sync + 'static,
     S::Error: Send + 'static,
@@ -205,19 +205,20 @@ where
         let mut this = self.project();
         loop {
             let Outcome { result, verdict, failed } = ready!(this.attempt.as_mut().poll_outcome(cx));
-            let (Some(Verdict::Failure(kind)), Some(node)) = (verdict, failed) else { return Poll::Ready(result) };
+            let (Some(Verdict::Failure(kind)), Some(node)) = (verdict, failed) else {
+                return Poll::Ready(result);
+            };
             this.tried.push(node);
-            let Retry { balance, replay, budget, tries } = this.retry;
-            let again = this.tried.len() < tries.get() as usize
-                && replay.may_retry(this.kept, kind)
+            let Retry { balance, repeat, budget, tries } = this.retry;
+            let may_repeat = this.tried.len() < tries.get() as usize
+                && repeat.may_repeat(this.kept, kind)
                 && balance.shared.could_pick(this.tried)
                 && budget.withdraw();
-            if !again {
-                return Poll::Ready(result);
-            }
+            let again = if may_repeat { repeat.again(this.kept) } else { None };
+            let Some(again) = again else { return Poll::Ready(result) };
             // Ends the failed attempt, and gives its node the request back, before the next one starts.
             drop(result);
-            let next = balance.attempt(replay.attempt(this.kept), this.tried);
+            let next = balance.attempt(again, this.tried);
             this.attempt.set(next);
         }
     }
@@ -226,15 +227,15 @@ where
 /// Puts a [`Retry`] around a [`Balance`].
 #[derive(Clone, Debug)]
 pub struct RetryLayer<R> {
-    replay: R,
+    repeat: R,
     budget: Arc<Budget>,
     tries: NonZeroU32,
 }
 
 impl<R> RetryLayer<R> {
     /// A layer whose services share one default [`Budget`].
-    pub fn new(replay: R) -> Self {
-        Self { replay, budget: Arc::default(), tries: TRIES }
+    pub fn new(repeat: R) -> Self {
+        Self { repeat, budget: Arc::default(), tries: TRIES }
     }
 
     /// Sets the budget.
@@ -256,6 +257,6 @@ impl<B, R: Clone> Layer<B> for RetryLayer<R> {
     type Service = Retry<B, R>;
 
     fn layer(&self, balance: B) -> Retry<B, R> {
-        Retry { balance, replay: self.replay.clone(), budget: Arc::clone(&self.budget), tries: self.tries }
+        Retry { balance, repeat: self.repeat.clone(), budget: Arc::clone(&self.budget), tries: self.tries }
     }
 }

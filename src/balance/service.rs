@@ -157,8 +157,11 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
             search()
         } else {
             match shared.pick(key, tried) {
-                Ok((mut service, guard)) => match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Ok(())) => return Attempt::calling(service.call(request), guard, judge, complete),
+                Ok((mut service, guard)) => match service.poll_ready(&mut Context::from_waker(Waker::noop()))
+                {
+                    Poll::Ready(Ok(())) => {
+                        return Attempt::calling(service.call(request), guard, judge, complete);
+                    }
                     // Asked again in the future, with a waker.
                     Poll::Pending => Search { busy: Some((service, guard)), ..search() },
                     Poll::Ready(Err(error)) => Search { failed: Some((guard, error)), ..search() },
@@ -216,7 +219,12 @@ where
 }
 
 impl<S: Send + Sync + 'static> Shared<S> {
-    fn start(cluster: Cluster<S>, policy: Arc<dyn Policy>, levels: Levels, queue: Option<Queue>) -> Arc<Self> {
+    fn start(
+        cluster: Cluster<S>,
+        policy: Arc<dyn Policy>,
+        levels: Levels,
+        queue: Option<Queue>,
+    ) -> Arc<Self> {
         let observes_latency = policy.observes_latency();
         let chooser = ArcSwap::from_pointee(Chooser::new(&cluster, &*policy, &levels, None));
         let shared = Arc::new(Self { cluster, policy, levels, queue, observes_latency, chooser });
@@ -249,8 +257,11 @@ impl<S: Send + Sync + 'static> Shared<S> {
         for _ in 0..MAX_PICKS {
             let Some(endpoint) = chooser.choose(&mut cx, epoch) else { break };
             let member = &endpoint.member;
-            let guard =
-                if self.observes_latency { LoadGuard::start_at(member, cx.now()) } else { LoadGuard::start(member) };
+            let guard = if self.observes_latency {
+                LoadGuard::start_at(member, cx.now())
+            } else {
+                LoadGuard::start(member)
+            };
             if let Some(guard) = guard {
                 return Ok((S::clone(&endpoint.service), guard));
             }

@@ -38,12 +38,12 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub(crate) use self::{gate::Gate, latency::Stamp};
-use self::{registry::Registry, state::Common, version::Draft};
 pub use self::{
     node::{Admin, Node, NodeId},
     state::{FailureKind, Health, LoadGuard, NodeState, Verdict},
     version::{Endpoint, Member, Version},
 };
+use self::{registry::Registry, state::Common, version::Draft};
 use crate::time::{Clock, TokioClock};
 
 /// How long a removed node's state is kept for its return, unless configured.
@@ -164,7 +164,10 @@ impl<S> Cluster<S> {
     pub fn apply(&self, changes: impl IntoIterator<Item = Change<S>>) -> Result<(), ClusterError> {
         // The caller's iterator runs before the lock is taken.
         let changes: Vec<_> = changes.into_iter().collect();
-        if changes.iter().any(|change| matches!(change, Change::Insert(node, _) if node.id.as_str().is_empty())) {
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::Insert(node, _) if node.id.as_str().is_empty()))
+        {
             return Err(ClusterError::EmptyId);
         }
         self.edit(|draft, registry| {
@@ -287,9 +290,7 @@ impl<S> Cluster<S> {
     }
 
     fn alter(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Result<(), ClusterError> {
-        self.edit(|draft, _| {
-            if draft.alter(&id, change) { Ok(()) } else { Err(ClusterError::UnknownId(id)) }
-        })
+        self.edit(|draft, _| if draft.alter(&id, change) { Ok(()) } else { Err(ClusterError::UnknownId(id)) })
     }
 
     /// Runs `change` on a copy of the set and publishes the copy, unless it fails.

@@ -38,7 +38,11 @@ impl Borrow<str> for NodeId {
 /// Control characters are escaped: names may come from outside and end up in logs.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.chars().any(char::is_control) { write!(f, "{}", self.0.escape_debug()) } else { f.pad(&self.0) }
+        if self.0.chars().any(char::is_control) {
+            write!(f, "{}", self.0.escape_debug())
+        } else {
+            f.pad(&self.0)
+        }
     }
 }
 
@@ -50,11 +54,7 @@ impl fmt::Debug for NodeId {
 
 /// What the operator wants of a node, apart from how healthy it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Admin {
     /// Takes traffic.
     #[default]

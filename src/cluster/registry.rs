@@ -47,7 +47,11 @@ impl Registry {
     /// Gives a node that joins its slot and its state: those it had, if it left within the window.
     ///
     /// `prior` is the latency to assume of a newcomer.
-    pub(super) fn admit(&mut self, id: &NodeId, prior: impl FnOnce() -> Option<f32>) -> (u32, Arc<NodeState>) {
+    pub(super) fn admit(
+        &mut self,
+        id: &NodeId,
+        prior: impl FnOnce() -> Option<f32>,
+    ) -> (u32, Arc<NodeState>) {
         if let Some(departed) = self.departed.remove(id) {
             return (departed.slot, departed.state);
         }

@@ -159,7 +159,8 @@ impl NodeState {
             Health::Down => DOWN,
         };
         let set = |marks: u32| Some(marks & !(DOWN | UP) | mark);
-        let before = self.marks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|marks| marks);
+        let before =
+            self.marks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|marks| marks);
         if before & (DOWN | UP) != mark {
             self.common.health_epoch.fetch_add(1, Ordering::Release);
             self.common.gate.open();
@@ -184,7 +185,8 @@ impl NodeState {
     /// Whether it has as much in flight as it may.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.marks.load(Ordering::Relaxed) & LIMITED != 0 && self.in_flight() >= self.limit.load(Ordering::Relaxed)
+        self.marks.load(Ordering::Relaxed) & LIMITED != 0
+            && self.in_flight() >= self.limit.load(Ordering::Relaxed)
     }
 
     /// Whether it can take a request, or could but for its health if that is ignored.

@@ -106,7 +106,11 @@ pub(super) struct Draft<S> {
 impl<S> Draft<S> {
     pub(super) fn of(version: &Version<S>) -> Self {
         let endpoints = version.endpoints.clone();
-        Self { version: Version { generation: version.generation + 1, endpoints }, prior: None, aside: Vec::new() }
+        Self {
+            version: Version { generation: version.generation + 1, endpoints },
+            prior: None,
+            aside: Vec::new(),
+        }
     }
 
     pub(super) fn publish(&mut self) -> Version<S> {
@@ -188,11 +192,13 @@ impl<S> Draft<S> {
         if let Some(prior) = self.prior {
             return prior;
         }
-        let mut known: Vec<f32> =
-            self.version.iter().filter_map(|member| member.state.latency().map(|latency| latency.as_secs_f32())).collect();
+        let mut known: Vec<f32> = self
+            .version
+            .iter()
+            .filter_map(|member| member.state.latency().map(|latency| latency.as_secs_f32()))
+            .collect();
         let middle = known.len() / 2;
-        let prior =
-            (!known.is_empty()).then(|| *known.select_nth_unstable_by(middle, f32::total_cmp).1);
+        let prior = (!known.is_empty()).then(|| *known.select_nth_unstable_by(middle, f32::total_cmp).1);
         *self.prior.insert(prior)
     }
 }

@@ -13,6 +13,7 @@ mod client_addr;
 mod forwarded;
 mod headers;
 mod hop;
+mod lease;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod replay;
@@ -26,11 +27,10 @@ pub use client_addr::{AddrSource, ClientAddr, client_addr};
 pub use forwarded::{Node, NodeError};
 pub use headers::ForwardHeaders;
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};
+pub use lease::UpgradeLease;
 #[cfg(feature = "proxy")]
 pub use proxy::{PeerAddr, Proxy, ProxyBody, ProxyError};
 pub use replay::{Replay, ReplayBody, Superseded};
-#[cfg(feature = "proxy")]
-pub use upgrade::UpgradeLease;
 #[cfg(feature = "proxy")]
 pub use upstream::{Upstream, UpstreamBuilder, UpstreamError, UpstreamErrorKind, UpstreamUrlError};
 

@@ -57,6 +57,15 @@ impl<B> Replay<B> {
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
+    /// Makes `body` repeatable, remembering at most `limit` bytes of it, and begins the first attempt.
+    pub fn start(body: B, limit: usize) -> (Self, ReplayBody<B>) {
+        let replay = Self::new(body, limit);
+        lock(&replay.shared).attempt = 1;
+        let shared = Arc::clone(&replay.shared);
+        let first = ReplayBody { shared, attempt: 1, queue: Vec::new(), trailers: None, done: false };
+        (replay, first)
+    }
+
     /// Whether another attempt can send the body from its beginning.
     pub fn can_replay(&self) -> bool {
         lock(&self.shared).can_replay()

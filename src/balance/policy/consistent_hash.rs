@@ -193,9 +193,8 @@ impl Picker for HashPicker {
                 return true;
             }
             // ceil(bound · (in flight + this one) · weight / capacity), and at least one.
-            let allowed = u128::from(bound)
-                * u128::from(self.load.total(nodes) + 1)
-                * u128::from(member.node.weight);
+            let allowed =
+                u128::from(bound) * u128::from(self.load.total(nodes) + 1) * u128::from(member.node.weight);
             let allowed = allowed.div_ceil(100 * u128::from(self.capacity.max(1)));
             u128::from(in_flight) < allowed
         };

@@ -44,10 +44,12 @@ impl LeastRequest {
     /// The least loaded of `choices` different random nodes, at least 1 and at most 16.
     pub const fn of(choices: usize) -> Self {
         let choices = if choices > MAX_CHOICES { MAX_CHOICES } else { choices };
-        Self { choices: Some(match NonZeroUsize::new(choices) {
-            Some(choices) => choices,
-            None => NonZeroUsize::MIN,
-        }) }
+        Self {
+            choices: Some(match NonZeroUsize::new(choices) {
+                Some(choices) => choices,
+                None => NonZeroUsize::MIN,
+            }),
+        }
     }
 
     /// The least loaded of all nodes: least connections.

@@ -32,7 +32,10 @@ impl Policy for WeightedRoundRobin {
         let offsets = previous.map(|previous| previous.offsets(nodes, &mut rng));
         let weights: Vec<u16> = nodes.iter().map(|member| member.node.weight).collect();
         let slots = nodes.iter().map(|member| member.slot()).collect();
-        Box::new(Weighted { schedule: Mutex::new(Schedule::new(&weights, offsets.as_deref(), &mut rng)), slots })
+        Box::new(Weighted {
+            schedule: Mutex::new(Schedule::new(&weights, offsets.as_deref(), &mut rng)),
+            slots,
+        })
     }
 }
 
@@ -198,7 +201,8 @@ impl Schedule {
         while let Some((class, turn)) = self.passed_over.pop() {
             let Class { weight, turns } = &mut self.classes[class];
             let mut turn = turn.after(*weight, self.total);
-            let least = turns.back().map_or((self.time, 0), |last| (last.start, last.part).max((self.time, 0)));
+            let least =
+                turns.back().map_or((self.time, 0), |last| (last.start, last.part).max((self.time, 0)));
             (turn.start, turn.part) = (turn.start, turn.part).max(least);
             turns.push_back(turn);
             if turns.len() == 1 {

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{ProxyBody, ProxyError, Settings, one_length, say_upgrade, unknown_coding};
 use crate::forward::ambiguous_framing;
-use crate::forward::upgrade::{Asked, UpgradeLease};
+use crate::forward::{UpgradeLease, upgrade::Asked};
 
 pin_project! {
     /// The future of [`Proxy`](super::Proxy).
