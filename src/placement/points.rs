@@ -1,0 +1,391 @@
+//! Points on a circle of 2⁶⁴ places, each owned by a node, with an index over their top bits.
+//!
+//! The point that owns a hash is the first one at or after it, going round. Hashes are even, so a table of as
+//! many buckets as points tells where to start to within a point or two: one load, then a short scan, where a
+//! binary search would take a dozen loads that wait for each other.
+
+use std::cmp::Ordering;
+
+mod merge;
+
+pub(super) use self::merge::Change;
+use super::{INLINE_REPLICAS, Replicas};
+
+/// Points that a lookup compares without branching, and copies of the largest hash that end the list, so that
+/// it may.
+const WINDOW: usize = 4;
+
+/// Buckets with more points than this are sorted by the standard library. Chance puts 1.5 at most into one, so
+/// that this takes ids chosen to that end.
+const CROWDED: usize = 24;
+
+/// Nodes that a walk remembers in a list, before it allocates a set of bits.
+const FEW: usize = 16;
+
+/// Marks a node whose points a merge leaves out.
+pub(super) const GONE: u16 = u16::MAX;
+
+/// The most nodes that can own points. One number less than there are, for [`GONE`].
+pub(super) const MAX_NODES: usize = u16::MAX as usize;
+
+/// A place on the circle and the node that owns what lies before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) hash: u64,
+    pub(super) node: u16,
+}
+
+/// Sorted points. 10 bytes a point, and 3 to 5 for the index.
+#[derive(Clone)]
+pub(super) struct Points {
+    /// Sorted, then `WINDOW` times the largest number.
+    hashes: Vec<u64>,
+    /// Who owns `hashes[i]`. One longer than there are points: past the last one is the first.
+    owners: Vec<u16>,
+    /// The first point at or after each bucket, then the number of points.
+    starts: Vec<u32>,
+    /// How far to shift a hash to get its bucket.
+    shift: u32,
+    /// Number of nodes that there are numbers for.
+    nodes: usize,
+    /// Number of nodes that own a point.
+    owning: usize,
+}
+
+impl Points {
+    /// Sorts points; `tie` orders nodes whose points coincide, else they stay in order. O(points) expected.
+    pub(super) fn sort(
+        points: &[Point],
+        nodes: usize,
+        owning: usize,
+        tie: impl Fn(u16, u16) -> Ordering,
+    ) -> Self {
+        let (shift, buckets) = index_size(points.len());
+        let bucket = |hash: u64| bucket(hash, shift);
+
+        // Count, then deal out: while dealing, `starts[b + 1]` is where the next point of bucket `b` goes, so
+        // that in the end it is where the next bucket starts.
+        let mut starts = vec![0_u32; buckets + 1];
+        for point in points {
+            starts[bucket(point.hash) + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts[1..] {
+            sum += std::mem::replace(start, sum);
+        }
+        let mut hashes = Vec::with_capacity(points.len() + WINDOW);
+        hashes.resize(points.len(), 0);
+        let mut owners = Vec::with_capacity(points.len() + 1);
+        owners.resize(points.len(), 0);
+        for point in points {
+            let next = &mut starts[bucket(point.hash) + 1];
+            hashes[*next as usize] = point.hash;
+            owners[*next as usize] = point.node;
+            *next += 1;
+        }
+        for ends in starts.windows(2) {
+            let range = ends[0] as usize..ends[1] as usize;
+            sort_bucket(&mut hashes[range.clone()], &mut owners[range], &tie);
+        }
+
+        Self::close(hashes, owners, starts, shift, nodes, owning)
+    }
+
+    fn close(
+        mut hashes: Vec<u64>,
+        mut owners: Vec<u16>,
+        starts: Vec<u32>,
+        shift: u32,
+        nodes: usize,
+        owning: usize,
+    ) -> Self {
+        hashes.extend([u64::MAX; WINDOW]);
+        owners.push(owners.first().copied().unwrap_or(GONE));
+        Self { hashes, owners, starts, shift, nodes, owning }
+    }
+
+    /// Number of points.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len() - 1
+    }
+
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.hashes.capacity() * 8 + self.owners.capacity() * 2 + self.starts.capacity() * 4
+    }
+
+    /// The node whose point is the first at or after `hash`.
+    #[inline]
+    pub(super) fn locate(&self, hash: u64) -> Option<usize> {
+        if self.len() == 0 {
+            return None;
+        }
+        Some(usize::from(self.owners[self.position(hash)]))
+    }
+
+    /// Visits each node once, in the order of the points from `hash` on. O(points) at worst.
+    ///
+    /// Generic, so that a short walk is not mostly indirect calls.
+    #[inline]
+    pub(super) fn walk(&self, hash: u64, mut visit: impl FnMut(usize) -> bool) {
+        let mut seen = Seen::new(self.nodes);
+        for half in self.from(hash) {
+            for &node in half {
+                if seen.insert(node) && (!visit(usize::from(node)) || seen.len == self.owning) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The first so many nodes of the walk.
+    pub(super) fn replicas(&self, hash: u64, count: usize) -> Replicas {
+        let count = count.min(self.owning);
+        let mut replicas = Replicas::default();
+        if count > INLINE_REPLICAS {
+            self.walk(hash, |node| {
+                replicas.push(node);
+                replicas.len < count
+            });
+            return replicas;
+        }
+        if count == 0 {
+            return replicas;
+        }
+        // A small set remembers by itself which nodes it has, which saves a fifth of the time. The filter has
+        // a bit for each number modulo 64 and tells most nodes to be new.
+        let mut filter = 0_u64;
+        for half in self.from(hash) {
+            for &node in half {
+                let bit = 1 << (node % 64);
+                if filter & bit == 0 || !replicas.contains(&usize::from(node)) {
+                    filter |= bit;
+                    replicas.push(usize::from(node));
+                    if replicas.len == count {
+                        return replicas;
+                    }
+                }
+            }
+        }
+        replicas
+    }
+
+    /// The owners of all points from `hash` on: those up to the end of the list, then those before.
+    #[inline]
+    fn from(&self, hash: u64) -> [&[u16]; 2] {
+        let (before, after) = self.owners[..self.len()].split_at(self.position(hash));
+        [after, before]
+    }
+
+    /// The first point at or after `hash`, or the number of points if there is none.
+    #[inline]
+    fn position(&self, hash: u64) -> usize {
+        let bucket = bucket(hash, self.shift);
+        let start = self.starts[bucket] as usize;
+        // The points are sorted, so as many are below `hash` as come before it. Counting all of the window
+        // beats stopping early: where to stop is a coin toss that the processor would guess wrong.
+        let window = &self.hashes[start..start + WINDOW];
+        let below: usize = window.iter().map(|&point| usize::from(point < hash)).sum();
+        if below < WINDOW {
+            return start + below;
+        }
+        let from = start + WINDOW;
+        // A bucket that ends inside the window leaves nothing to search: all before the next one are below
+        // `hash`.
+        let end = (self.starts[bucket + 1] as usize).max(from);
+        from + self.hashes[from..end].partition_point(|&point| point < hash)
+    }
+
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u16)> {
+        self.hashes.iter().copied().zip(self.owners[..self.len()].iter().copied())
+    }
+}
+
+/// Shift and number of buckets for so many points: a power of two from 2/3 to 4/3 of a bucket per point.
+fn index_size(points: usize) -> (u32, usize) {
+    let wanted = points + points / 3;
+    let bits = wanted.checked_ilog2().unwrap_or(0).max(1);
+    (u64::BITS - bits, 1 << bits)
+}
+
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are fewer buckets than points, and those are counted in u32"
+)]
+fn bucket(hash: u64, shift: u32) -> usize {
+    (hash >> shift) as usize
+}
+
+/// The index of sorted points.
+#[expect(clippy::cast_possible_truncation, reason = "the caller bounds the number of points")]
+fn index(hashes: &[u64], shift: u32, buckets: usize) -> Vec<u32> {
+    let mut starts = vec![0_u32; buckets + 1];
+    // The last point of a bucket has the last word on where the next bucket starts; empty ones then take
+    // after the bucket before.
+    for (i, &hash) in hashes.iter().enumerate() {
+        starts[bucket(hash, shift) + 1] = i as u32 + 1;
+    }
+    let mut last = 0;
+    for start in &mut starts {
+        last = last.max(*start);
+        *start = last;
+    }
+    starts
+}
+
+/// Sorts the points of one bucket, two parallel slices.
+fn sort_bucket(hashes: &mut [u64], owners: &mut [u16], tie: &impl Fn(u16, u16) -> Ordering) {
+    if hashes.len() > CROWDED {
+        let mut points: Vec<_> =
+            hashes.iter().zip(owners.iter()).map(|(&hash, &node)| Point { hash, node }).collect();
+        sort_points(&mut points, tie);
+        for (i, point) in points.into_iter().enumerate() {
+            hashes[i] = point.hash;
+            owners[i] = point.node;
+        }
+        return;
+    }
+    for end in 1..hashes.len() {
+        let mut i = end;
+        while i > 0
+            && (hashes[i] < hashes[i - 1]
+                || hashes[i] == hashes[i - 1] && tie(owners[i], owners[i - 1]) == Ordering::Less)
+        {
+            hashes.swap(i, i - 1);
+            owners.swap(i, i - 1);
+            i -= 1;
+        }
+    }
+}
+
+/// Sorts points by place, those in one place by `tie`. Stable.
+pub(super) fn sort_points(points: &mut [Point], tie: impl Fn(u16, u16) -> Ordering) {
+    points.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| tie(a.node, b.node)));
+}
+
+/// Nodes that a walk has visited.
+struct Seen {
+    few: [u16; FEW],
+    len: usize,
+    /// One bit per node, once there are more than a few.
+    many: Vec<u64>,
+    nodes: usize,
+}
+
+impl Seen {
+    #[inline]
+    fn new(nodes: usize) -> Self {
+        Self { few: [0; FEW], len: 0, many: Vec::new(), nodes }
+    }
+
+    /// Adds a node; `false` if it was there.
+    #[inline]
+    fn insert(&mut self, node: u16) -> bool {
+        if self.len >= FEW {
+            return self.insert_in_many(node);
+        }
+        if self.few[..self.len].contains(&node) {
+            return false;
+        }
+        self.few[self.len] = node;
+        self.len += 1;
+        true
+    }
+
+    #[cold]
+    fn insert_in_many(&mut self, node: u16) -> bool {
+        if self.many.is_empty() {
+            self.many.resize(self.nodes.div_ceil(64), 0);
+            for node in self.few {
+                self.many[usize::from(node) / 64] |= 1 << (node % 64);
+            }
+        }
+        let word = &mut self.many[usize::from(node) / 64];
+        let bit = 1 << (node % 64);
+        let new = *word & bit == 0;
+        *word |= bit;
+        self.len += usize::from(new);
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn points(pairs: &[(u64, u16)]) -> Vec<Point> {
+        pairs.iter().map(|&(hash, node)| Point { hash, node }).collect()
+    }
+
+    /// Hashes that crowd one end of the circle, coincide, and touch both edges.
+    fn any_pairs() -> impl Strategy<Value = Vec<(u64, u16)>> {
+        let hash =
+            prop_oneof![any::<u64>(), 0_u64..50, u64::MAX - 2..=u64::MAX, (0_u64..4).prop_map(|n| n << 62)];
+        prop::collection::vec((hash, 0_u16..40), 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_what_a_linear_search_finds(pairs in any_pairs(), more: Vec<u64>) {
+            let circle = Points::sort(&points(&pairs), 40, 40, |a, b| a.cmp(&b));
+            let mut sorted = pairs.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(circle.iter().collect::<Vec<_>>(), sorted.clone());
+
+            let near = pairs.iter().flat_map(|&(h, _)| [h, h.wrapping_add(1), h.wrapping_sub(1)]);
+            for hash in near.chain(more) {
+                let expected = sorted.iter().find(|&&(h, _)| h >= hash).or(sorted.first());
+                prop_assert_eq!(circle.locate(hash), expected.map(|&(_, node)| usize::from(node)));
+            }
+        }
+
+        #[test]
+        fn a_walk_visits_each_owner_once_in_the_order_of_the_points(pairs in any_pairs(), hash: u64) {
+            let mut owners: Vec<_> = pairs.iter().map(|&(_, node)| node).collect();
+            owners.sort_unstable();
+            owners.dedup();
+            let circle = Points::sort(&points(&pairs), 40, owners.len(), |a, b| a.cmp(&b));
+
+            let mut expected = Vec::new();
+            let mut sorted = pairs;
+            sorted.sort_unstable();
+            let from = sorted.partition_point(|&(h, _)| h < hash);
+            sorted.rotate_left(from);
+            for (_, node) in sorted {
+                if !expected.contains(&usize::from(node)) {
+                    expected.push(usize::from(node));
+                }
+            }
+            let mut walked = Vec::new();
+            circle.walk(hash, |node| {
+                walked.push(node);
+                true
+            });
+            prop_assert_eq!(walked, expected);
+        }
+    }
+
+    #[test]
+    fn a_crowded_bucket_is_still_sorted_and_searched() {
+        let pairs: Vec<_> = (0..1000).rev().map(|i| (i * 2, u16::try_from(i).unwrap())).collect();
+        let circle = Points::sort(&points(&pairs), 1000, 1000, |a, b| a.cmp(&b));
+        for i in 0..1000 {
+            assert_eq!(circle.locate(i * 2), Some(usize::try_from(i).unwrap()));
+            assert_eq!(circle.locate(i * 2 + 1), Some(usize::try_from((i + 1) % 1000).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_point_takes_at_most_16_bytes() {
+        for count in [500_u64, 1_000, 12_287, 12_288, 16_000, 160_000] {
+            let all: Vec<_> = (0..count).map(|i| Point { hash: i << 40, node: 0 }).collect();
+            let circle = Points::sort(&all, 1, 1, |a, b| a.cmp(&b));
+            assert!(circle.memory() <= all.len() * 16, "{count} points take {} bytes", circle.memory());
+        }
+    }
+}
