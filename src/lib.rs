@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod cluster;
+pub mod discover;
 pub mod placement;
 pub mod rng;
 pub mod time;
