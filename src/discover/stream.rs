@@ -80,33 +80,34 @@ async fn drive<U, E>(
     while !ended {
         let mut work = 0;
         let mut item = next(source.as_mut()).await;
-        loop {
+        // Trouble ends a batch, so that events are observed in the order in which the source caused them.
+        let trouble = loop {
             match item {
-                None => ended = true,
-                Some(Err(error)) => {
-                    work += 1;
-                    observe(Event::Failed(error));
+                None => {
+                    ended = true;
+                    break None;
                 }
+                Some(Err(error)) => break Some(Event::Failed(error)),
                 Some(Ok(update)) => match inbox.put(update) {
                     Ok(more) => work += more,
-                    Err(error) => {
-                        work += LIST;
-                        observe(Event::Refused(error));
-                    }
+                    Err(error) => break Some(Event::Refused(error)),
                 },
             }
-            if ended || work >= BATCH {
-                break;
+            if work >= BATCH {
+                break None;
             }
             match ready(source.as_mut()).await {
                 Poll::Ready(another) => item = another,
-                Poll::Pending => break,
+                Poll::Pending => break None,
             }
-        }
+        };
         match inbox.apply() {
             None => {}
             Some(Ok(nodes)) => observe(Event::Applied { nodes }),
             Some(Err(error)) => observe(Event::Refused(error)),
+        }
+        if let Some(event) = trouble {
+            observe(event);
         }
         if !ended {
             tokio::task::yield_now().await;
@@ -120,7 +121,9 @@ async fn next<S: Stream>(mut source: Pin<&mut S>) -> Option<S::Item> {
 
 /// The next item if it is there already.
 async fn ready<S: Stream>(mut source: Pin<&mut S>) -> Poll<Option<S::Item>> {
-    poll_fn(|cx| Poll::Ready(source.as_mut().poll_next(cx))).await
+    // Tokio's channels feign to be empty after a while, so that tasks make room for others. Batches are bounded for
+    // that already, and a burst that is cut short costs a version for each piece.
+    tokio::task::unconstrained(poll_fn(|cx| Poll::Ready(source.as_mut().poll_next(cx)))).await
 }
 
 /// Updates that wait to be applied as one.

@@ -26,6 +26,8 @@ struct Script {
     addresses: Mutex<HashMap<(String, Family), Answer<IpAddr>>>,
     services: Mutex<Option<Answer<Srv>>>,
     asked: AtomicUsize,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
     mood: Mutex<Mood>,
 }
 
@@ -81,6 +83,9 @@ impl Resolve for Fake {
             Mood::Hangs => std::future::pending().await,
             Mood::Panics => panic!("the resolver has a bug"),
         }
+        self.0.most_under_way.fetch_max(self.0.under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+        sleep(Duration::from_millis(1)).await;
+        self.0.under_way.fetch_sub(1, Relaxed);
         let answers = self.0.addresses.lock().expect("no panic");
         answers.get(&(host.to_owned(), family)).cloned().ok_or_else(|| "server failure".into())
     }
@@ -320,6 +325,7 @@ async fn many_hosts_are_all_asked_with_few_questions_under_way() {
     let scene = Scene::start(Dns::srv("_http._tcp.web").family(Family::V4), &fake);
     seconds(1.0).await;
     assert_eq!((scene.nodes().len(), fake.asked()), (100, 100));
+    assert_eq!(fake.0.most_under_way.load(Relaxed), 16);
 }
 
 #[tokio::test(start_paused = true)]
