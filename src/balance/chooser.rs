@@ -254,12 +254,20 @@ impl<S> Chooser<S> {
     /// Why nothing could be chosen.
     pub(super) fn explain(&self, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode::default();
+        let total = self.total_health();
+        // A node that is down stays so when it has less to do: it is full only where health is ignored.
+        let ignores_health = |member: &Member| {
+            let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
+            tier.is_some_and(|tier| self.is_in_panic(tier, total))
+        };
         for member in self.version.iter() {
             let count = if !member.node.takes_new_picks() {
                 &mut why.inactive
             } else if cx.was_tried(member) {
                 &mut why.tried
-            } else if member.state.is_full() {
+            } else if member.state.is_full()
+                && (member.state.health().is_usable() || ignores_health(member))
+            {
                 &mut why.full
             } else {
                 &mut why.unhealthy
