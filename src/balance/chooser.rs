@@ -265,8 +265,7 @@ impl<S> Chooser<S> {
                 &mut why.inactive
             } else if cx.was_tried(member) {
                 &mut why.tried
-            } else if member.state.is_full()
-                && (member.state.health().is_usable() || ignores_health(member))
+            } else if member.state.is_full() && (member.state.health().is_usable() || ignores_health(member))
             {
                 &mut why.full
             } else {

@@ -150,9 +150,9 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         let shared = &self.shared;
         let key = self.key.key(&request);
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
-        let search = || Search { key, tried: tried.to_vec(), busy: None, failed: None };
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
+        let search = || Search { key, tried: tried.to_vec(), busy: None, failed: None };
         let search = if crowded {
             search()
         } else {
