@@ -1,0 +1,8 @@
+//! The balancer as it is used: queues, cancelled requests, and the whole stack over real sockets under load.
+
+#![cfg(feature = "proxy")]
+
+mod cancel;
+mod queue;
+mod sockets;
+mod support;
