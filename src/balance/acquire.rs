@@ -77,7 +77,11 @@ where
             ready => ready.map(Some),
         });
         match ready.await {
-            Some(Ok(candidate)) => return Ok(candidate),
+            Some(Ok(candidate)) => {
+                // The others have seen nothing of it.
+                busy.into_iter().for_each(|(_, guard)| guard.withdraw());
+                return Ok(candidate);
+            }
             Some(Err(error)) => failure = Some(error),
             None => {}
         }

@@ -232,6 +232,11 @@ impl NodeState {
     #[inline]
     fn finish(&self) {
         self.finished.fetch_add(1, Ordering::Relaxed);
+        self.leave();
+    }
+
+    #[inline]
+    fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::Release);
         if self.marks.load(Ordering::Relaxed) & LIMITED != 0 {
             self.common.gate.release();
@@ -262,7 +267,7 @@ pub struct LoadGuard {
     progress: Progress,
 }
 
-/// When the request was sent, in nanoseconds of the cluster's time, or one of the two values below.
+/// When the request was sent, in nanoseconds of the cluster's time, or one of the values below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Progress(u64);
 
@@ -270,9 +275,10 @@ impl Progress {
     /// Not judged yet, and its latency is not asked for.
     const UNTIMED: Self = Self(u64::MAX);
     const JUDGED: Self = Self(u64::MAX - 1);
+    const WITHDRAWN: Self = Self(u64::MAX - 2);
 
     fn sent_at(self) -> Option<u64> {
-        (self.0 < Self::JUDGED.0).then_some(self.0)
+        (self.0 < Self::WITHDRAWN.0).then_some(self.0)
     }
 }
 
@@ -333,6 +339,11 @@ impl LoadGuard {
         state.latency.failed(Stamp::of(state.common.nanos_now()));
     }
 
+    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
+    pub(crate) fn withdraw(mut self) {
+        self.progress = Progress::WITHDRAWN;
+    }
+
     #[cold]
     fn cancel(&self) {
         let state = &*self.member.state;
@@ -349,6 +360,9 @@ impl Drop for LoadGuard {
     #[inline]
     fn drop(&mut self) {
         if self.progress != Progress::JUDGED {
+            if self.progress == Progress::WITHDRAWN {
+                return self.member.state.leave();
+            }
             self.cancel();
         }
         self.member.state.finish();
