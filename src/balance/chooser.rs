@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -245,6 +245,16 @@ impl<S> Chooser<S> {
         let Ok(_alone) = self.counting.try_lock() else { return };
         // Before the count: a change during it is then counted again.
         self.counted.store(epoch, Ordering::Relaxed);
+        self.count_usable();
+    }
+
+    /// Counts the usable capacity anew, after any count that is under way.
+    pub(super) fn recount(&self) {
+        let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count_usable();
+    }
+
+    fn count_usable(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
             let usable = capacity(&group.nodes, |member| member.state.health().is_usable());
             group.usable.store(usable, Ordering::Relaxed);
