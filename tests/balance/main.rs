@@ -4,5 +4,6 @@
 
 mod cancel;
 mod queue;
+mod servers;
 mod sockets;
 mod support;
