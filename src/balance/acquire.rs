@@ -9,7 +9,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{Error, NoNode, Queue, service::Shared};
+use super::{Error, Queue, service::Shared};
 use crate::{
     cluster::{FailureKind, LoadGuard, NodeId, Verdict},
     placement::KeyHash,
@@ -44,20 +44,29 @@ where
         not_ready(guard, error)
     });
     loop {
-        let picked = if busy.len() < MAX_BUSY { Some(shared.pick(key, &tried)) } else { None };
-        let more = matches!(picked, Some(Ok(_)));
-        let candidate = match (picked, failure.take()) {
-            (Some(Ok(candidate)), kept) => {
-                failure = kept;
-                Some(candidate)
-            }
-            (Some(Err(_)), Some(failure)) if busy.is_empty() => return Err(failure),
-            (Some(Err(why)), None) if busy.is_empty() => Some(queue_up(&shared, key, &tried, why).await?),
-            (_, kept) => {
-                failure = kept;
-                None
+        let queue = shared.queue.filter(|_| busy.is_empty());
+        let (candidate, waits) = if queue.is_some() && shared.cluster.gate().is_crowded() {
+            (None, queue)
+        } else if busy.len() == MAX_BUSY {
+            (None, None)
+        } else {
+            match shared.pick(key, &tried) {
+                Ok(candidate) => (Some(candidate), None),
+                Err(why) if busy.is_empty() && (queue.is_none() || why.full == 0) => {
+                    return Err(failure.unwrap_or(Error::NoNode(why)));
+                }
+                Err(_) => (None, queue),
             }
         };
+        let candidate = match waits {
+            Some(queue) => match queue_up(&shared, queue, key, &tried).await {
+                Ok(candidate) => Some(candidate),
+                // What a node said tells more.
+                Err(error) => return Err(failure.unwrap_or(error)),
+            },
+            None => candidate,
+        };
+        let more = candidate.is_some();
         if let Some(candidate) = candidate {
             tried.push(candidate.1.member().node.id.clone());
             busy.push(candidate);
@@ -68,7 +77,11 @@ where
             ready => ready.map(Some),
         });
         match ready.await {
-            Some(Ok(candidate)) => return Ok(candidate),
+            Some(Ok(candidate)) => {
+                // The others have seen nothing of it.
+                busy.into_iter().for_each(|(_, guard)| guard.withdraw());
+                return Ok(candidate);
+            }
             Some(Err(error)) => failure = Some(error),
             None => {}
         }
@@ -99,34 +112,35 @@ fn not_ready<E>(mut guard: LoadGuard, source: E) -> Error<E> {
     Error::Node { node: guard.member().node.id.clone(), source }
 }
 
-/// Waits for a node to have room, if nodes are full and there is a queue with a place in it.
+/// Waits in the queue for a node to have room.
 async fn queue_up<S, E>(
     shared: &Shared<S>,
+    queue: Queue,
     key: Option<KeyHash>,
     tried: &[NodeId],
-    mut why: NoNode,
 ) -> Found<S, E>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let Some(Queue { limit, patience }) = shared.queue else { return Err(Error::NoNode(why)) };
+    let Queue { limit, patience } = queue;
     let place = shared.cluster.gate().enter(limit.get()).ok_or(Error::QueueFull)?;
     let mut timeout = pin!(tokio::time::sleep(patience));
-    while why.full > 0 {
-        let mut freed = pin!(place.freed());
-        // Registered before the try, so that room which appears in between is not missed.
-        freed.as_mut().enable();
-        match shared.pick(key, tried) {
-            Ok(candidate) => return Ok(candidate),
-            Err(reason) => why = reason,
-        }
-        let freed = poll_fn(|cx| match freed.as_mut().poll(cx) {
+    loop {
+        let called = poll_fn(|cx| match place.poll_called(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending => timeout.as_mut().poll(cx).map(|()| false),
         });
-        if !freed.await {
+        if !called.await {
             return Err(Error::QueueTimeout(patience));
         }
+        let picked = shared.pick(key, tried);
+        // What this one leaves, or may not use because it tried that node before, is for those behind.
+        if place.is_shared() && shared.could_pick(&[]) {
+            place.pass_on();
+        }
+        match picked {
+            Err(why) if why.full > 0 => {}
+            picked => return picked.map_err(Error::NoNode),
+        }
     }
-    Err(Error::NoNode(why))
 }

@@ -267,6 +267,11 @@ impl NodeState {
     #[inline]
     fn finish(&self) {
         self.finished.fetch_add(1, Ordering::Relaxed);
+        self.leave();
+    }
+
+    #[inline]
+    fn leave(&self) {
         if self.gauge.fetch_sub(1, Ordering::Release) & LIMITED != 0 {
             self.common.gate.release();
         }
@@ -296,7 +301,7 @@ pub struct LoadGuard {
     progress: Progress,
 }
 
-/// When the request was sent, in nanoseconds of the cluster's time, or one of the two values below.
+/// When the request was sent, in nanoseconds of the cluster's time, or one of the values below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Progress(u64);
 
@@ -304,9 +309,10 @@ impl Progress {
     /// Not judged yet, and its latency is not asked for.
     const UNTIMED: Self = Self(u64::MAX);
     const JUDGED: Self = Self(u64::MAX - 1);
+    const WITHDRAWN: Self = Self(u64::MAX - 2);
 
     fn sent_at(self) -> Option<u64> {
-        (self.0 < Self::JUDGED.0).then_some(self.0)
+        (self.0 < Self::WITHDRAWN.0).then_some(self.0)
     }
 }
 
@@ -370,6 +376,11 @@ impl LoadGuard {
         state.gauge.fetch_or(FAILING, Ordering::Relaxed);
     }
 
+    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
+    pub(crate) fn withdraw(mut self) {
+        self.progress = Progress::WITHDRAWN;
+    }
+
     #[cold]
     fn cancel(&self) {
         let state = &*self.member.state;
@@ -386,6 +397,9 @@ impl Drop for LoadGuard {
     #[inline]
     fn drop(&mut self) {
         if self.progress != Progress::JUDGED {
+            if self.progress == Progress::WITHDRAWN {
+                return self.member.state.leave();
+            }
             self.cancel();
         }
         self.member.state.finish();
