@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use buttress::{
     balance::{
-        Balance, ConsistentHash, LeastRequest, LeastResponseTime, Policy, Random, RoundRobin, WeightedRoundRobin,
+        Balance, ConsistentHash, LeastRequest, LeastResponseTime, Policy, Random, RoundRobin,
+        WeightedRoundRobin,
     },
     cluster::{Cluster, Node},
     placement::KeyHash,
@@ -35,7 +36,11 @@ pub(crate) fn cases(nodes: usize) -> Vec<Case> {
         .map(|(name, policy)| {
             let balance = Balance::new(cluster(nodes), policy);
             if name == "ours, ConsistentHash" {
-                return Case::driven(name, runtime(), balance.key(|request: &u64| Some(KeyHash::of(request))));
+                return Case::driven(
+                    name,
+                    runtime(),
+                    balance.key(|request: &u64| Some(KeyHash::of(request))),
+                );
             }
             Case::driven(name, runtime(), balance)
         })
