@@ -3,6 +3,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod balance;
+pub mod cache;
 pub mod cluster;
 #[cfg(feature = "http")]
 pub mod forward;
