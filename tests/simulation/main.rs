@@ -43,6 +43,8 @@ const SEEDS: [u64; 9] = [7001, 7002, 7003, 7004, 7005, 7006, 7007, 7008, 7009];
 /// What the default policy must keep the 99th percentile below at 85 % load, in ms.
 const LIMITS: [(char, f64); 4] = [('C', 68.0), ('E', 115.0), ('F', 80.0), ('G', 140.0)];
 
+const DEFAULT: &str = "least response time (default)";
+
 fn default_policy() -> Maker {
     Maker::Policy(Arc::new(LeastResponseTime::new()))
 }
@@ -57,7 +59,7 @@ fn policies() -> Vec<(&'static str, usize, Maker)> {
         ("least request of 2", 3, ours(Arc::new(LeastRequest::new()))),
         ("least request of 5", 3, ours(Arc::new(LeastRequest::of(5)))),
         ("least request of all", 3, ours(Arc::new(LeastRequest::of_all()))),
-        ("least response time (default)", SEEDS.len(), default_policy()),
+        (DEFAULT, SEEDS.len(), default_policy()),
         ("tower's peak EWMA of 2", 3, Maker::PeakEwma(Among::Two)),
         ("peak EWMA of all", 3, Maker::PeakEwma(Among::All)),
         ("oracle", 3, Maker::Oracle),
@@ -89,56 +91,58 @@ fn simulate_all(runs: &[(&Scenario, &Maker, u64)]) -> Vec<Report> {
     reports.into_inner().expect("no run has panicked")
 }
 
-/// Shows a line to whoever runs the tests with `--nocapture`, and keeps it.
-fn show(table: &mut String, line: &str) {
-    println!("{line}");
-    table.push_str(line);
-    table.push('\n');
+/// Figures for people.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    /// Shows a line to whoever runs the tests with `--nocapture`.
+    fn add(&mut self, line: &str) {
+        println!("{line}");
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    /// Leaves all lines beside the build. Failing to is no reason to fail the test.
+    fn keep(&self) {
+        let _ = std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/simulation.txt"), &self.0);
+    }
 }
 
 #[test]
 fn the_default_policy_keeps_the_slowest_answers_fast() {
-    const LOAD: f64 = 0.85;
-    let names = ['A', 'B', 'C', 'D', 'E', 'F', 'G'];
-    let scenarios = names.map(|name| Scenario::named(name, LOAD));
-    let mut table = String::new();
-    show(&mut table, "p99 in ms at 85 % load, median of the seeds");
-    let header: String = names.iter().map(|name| format!("{name:>7}")).collect();
-    show(&mut table, &format!("{:<36}{header}", "policy"));
-    let mut spreads = Vec::new();
-    for (name, seeds, policy) in policies() {
-        let runs: Vec<_> = scenarios
-            .iter()
-            .flat_map(|scenario| SEEDS[..seeds].iter().map(move |&seed| (scenario, seed)))
-            .map(|(scenario, seed)| (scenario, &policy, seed))
-            .collect();
+    let limited: Vec<_> =
+        LIMITS.iter().map(|&(name, limit)| (name, limit, Scenario::named(name, 0.85))).collect();
+    let mut table = Table::default();
+    table.add("p99 in ms at 85 % load, the median of the seeds");
+    table.add(&format!("{:<36}{:>8}{:>8}{:>8}{:>8}", "policy", "C", "E", "F", "G"));
+    let mut of_default = Vec::new();
+    for (name, seeds, policy) in &policies() {
+        let with_seeds = |scenario| SEEDS[..*seeds].iter().map(move |&seed| (scenario, policy, seed));
+        let runs: Vec<_> = limited.iter().flat_map(|(.., scenario)| with_seeds(scenario)).collect();
         let reports = simulate_all(&runs);
-        let of_policy: Vec<_> =
-            reports.chunks(seeds).map(|reports| Spread::of(reports, Report::p99)).collect();
+        let spreads: Vec<_> =
+            reports.chunks(*seeds).map(|reports| Spread::of(reports, Report::p99)).collect();
         let mut line = format!("{name:<36}");
-        for spread in &of_policy {
-            let _ = write!(line, "{:7.0}", spread.median);
+        for spread in &spreads {
+            let _ = write!(line, "{:8.1}", spread.median);
         }
-        show(&mut table, &line);
-        if seeds == SEEDS.len() {
-            spreads = of_policy;
+        table.add(&line);
+        if *name == DEFAULT {
+            of_default = spreads;
         }
     }
-    show(&mut table, "\nleast response time, over all seeds: least, median, most");
-    for (name, Spread { min, median, max }) in names.iter().zip(&spreads) {
-        show(&mut table, &format!("{name} {min:7.1} {median:7.1} {max:7.1}"));
-    }
-    // Beside the build, for whoever did not ask to see it. Not worth a failure.
-    let _ = std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/simulation.txt"), &table);
 
-    for (name, limit) in LIMITS {
-        let at = names.iter().position(|known| *known == name).expect("it was simulated");
-        let median = spreads[at].median;
-        assert!(
-            median <= limit,
-            "the 99th percentile in scenario {name} is {median} ms, not {limit} at most"
-        );
+    table.add("\nleast response time over all seeds: least < median < most");
+    let mut missed = Vec::new();
+    for ((name, limit, _), p99) in limited.iter().zip(of_default) {
+        table.add(&format!("{name}  {p99}, limit {limit}"));
+        if p99.median > *limit {
+            missed.push(format!("{name}: {} ms instead of {limit}", p99.median));
+        }
     }
+    table.keep();
+    assert!(missed.is_empty(), "the 99th percentile is too high: {missed:?}");
 }
 
 #[test]
@@ -170,10 +174,11 @@ fn failures_everywhere_do_not_slow_the_rest() {
 #[test]
 fn a_server_that_hangs_costs_each_balancer_a_few_requests() {
     for balancers in [1, 20] {
-        let reports = simulate_with(&Scenario::hung_server(balancers), &default_policy(), &SEEDS);
+        let reports = simulate_with(&Scenario::hung_server(balancers), &default_policy(), &SEEDS[..3]);
         let lost = Spread::of(&reports, |report| report.timed_out as f64);
         println!("hung server, {balancers} balancers: {lost} requests time out");
-        let limit = 20.0 * balancers as f64;
+        // What is sent until the first one times out is lost too.
+        let limit = 8.0 * f64::from(balancers as u32);
         assert!(lost.max <= limit, "{} requests of {balancers} balancers timed out", lost.max);
     }
 }
@@ -181,11 +186,13 @@ fn a_server_that_hangs_costs_each_balancer_a_few_requests() {
 #[test]
 fn a_newcomer_is_neither_starved_nor_flooded() {
     let scenario = Scenario::cold_join(20);
-    let reports = simulate_with(&scenario, &default_policy(), &SEEDS);
+    // The share is a few dozen requests in each run: more runs than elsewhere make it steady.
+    let seeds: Vec<u64> = (SEEDS[0]..).take(3 * SEEDS.len()).collect();
+    let reports = simulate_with(&scenario, &default_policy(), &seeds);
     let share = Spread::of(&reports, |report| report.early_share_of_newcomer() * 100.0);
     let most = Spread::of(&reports, |report| f64::from(*report.most.last().expect("there are servers")));
     let p99 = Spread::of(&reports, Report::p99);
-    let oracle = Spread::of(&simulate_with(&scenario, &Maker::Oracle, &SEEDS), Report::p99);
+    let oracle = Spread::of(&simulate_with(&scenario, &Maker::Oracle, &SEEDS[..3]), Report::p99);
     println!(
         "cold join: {share} % of a fair share in 2 s, at most {most} at once, p99 {p99} ms, oracle {oracle}"
     );
