@@ -13,7 +13,7 @@ const SMOOTHING: f32 = 1_000.0 * PER_MS;
 /// After how long the estimate of an idle node begins to fade, so that one which was slow once is tried again; in stamps.
 const REST: u32 = 256;
 /// In how long it then fades, and what is left of it in the end.
-const FADING: f32 = 20_000.0 * PER_MS;
+const FADING: f32 = 7_000.0 * PER_MS;
 const FADED: f32 = 1.0 / 64.0;
 
 /// How long the first failure puts a node aside; each one after it in a row, four times as long.

@@ -177,7 +177,7 @@ fn a_server_that_hangs_costs_each_balancer_a_few_requests() {
         let reports = simulate_with(&Scenario::hung_server(balancers), &default_policy(), &SEEDS[..3]);
         let lost = Spread::of(&reports, |report| report.timed_out as f64);
         println!("hung server, {balancers} balancers: {lost} requests time out");
-        // One request finds out, and what was sent until it timed out is lost too.
+        // What is sent until the first one times out is lost too.
         let limit = 8.0 * f64::from(balancers as u32);
         assert!(lost.max <= limit, "{} requests of {balancers} balancers timed out", lost.max);
     }
@@ -186,7 +186,9 @@ fn a_server_that_hangs_costs_each_balancer_a_few_requests() {
 #[test]
 fn a_newcomer_is_neither_starved_nor_flooded() {
     let scenario = Scenario::cold_join(20);
-    let reports = simulate_with(&scenario, &default_policy(), &SEEDS);
+    // The share is a few dozen requests in each run: more runs than elsewhere make it steady.
+    let seeds: Vec<u64> = (SEEDS[0]..).take(3 * SEEDS.len()).collect();
+    let reports = simulate_with(&scenario, &default_policy(), &seeds);
     let share = Spread::of(&reports, |report| report.early_share_of_newcomer() * 100.0);
     let most = Spread::of(&reports, |report| f64::from(*report.most.last().expect("there are servers")));
     let p99 = Spread::of(&reports, Report::p99);

@@ -120,9 +120,9 @@ impl Scenario {
             'D' => Self::alike(20, 1, load).disturbed(0.35),
             'E' => Self::alike(20, 20, load).disturbed(0.35),
             // The published model leaves the factor open. With 0.5, and the load taken of the capacity averaged over
-            // time, the known policies come out as published (p99 in ms at 85 %, published and here): least request
-            // of all 661 and 694, of two 886 and 947, peak EWMA of all 71 and 75, of two 300 and 488, the oracle 65
-            // and 51. With 0.35 none does, and with the load taken of the full capacity most are off twofold.
+            // time, the known policies come closest to what was published (p99 in ms at 85 %, published and here):
+            // least request of all 661 and 748, of two 886 and 1041, peak EWMA of all 71 and 75, of two 300 and 503,
+            // the oracle 65 and 51. With 0.35 they are further off.
             'F' => Self {
                 work: Work::Normal,
                 warm_up: 6 * SEC,
