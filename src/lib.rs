@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod cluster;
+pub mod discover;
 #[cfg(feature = "http")]
 pub mod forward;
 pub mod placement;

@@ -18,6 +18,9 @@ use crate::{
 /// How many nodes that are not ready a request waits for at once.
 const MAX_BUSY: usize = 3;
 
+/// A node's service that is ready, or why there is none.
+type Found<S, E> = Result<(S, LoadGuard), Error<E>>;
+
 /// What is known of a request that has not found its node at once.
 pub(super) struct Search<S, E> {
     pub(super) key: Option<KeyHash>,
@@ -29,10 +32,7 @@ pub(super) struct Search<S, E> {
 }
 
 /// A node that is ready, and not among those tried: the first of several that are asked in turn.
-pub(super) async fn acquire<S, Req>(
-    shared: Arc<Shared<S>>,
-    search: Search<S, S::Error>,
-) -> Result<(S, LoadGuard), Error<S::Error>>
+pub(super) async fn acquire<S, Req>(shared: Arc<Shared<S>>, search: Search<S, S::Error>) -> Found<S, S::Error>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
 {
@@ -89,10 +89,7 @@ where
 }
 
 /// The first service to be ready or to fail, taken out of `busy`.
-fn poll_any<S, Req>(
-    busy: &mut Vec<(S, LoadGuard)>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(S, LoadGuard), Error<S::Error>>>
+fn poll_any<S, Req>(busy: &mut Vec<(S, LoadGuard)>, cx: &mut Context<'_>) -> Poll<Found<S, S::Error>>
 where
     S: Service<Req>,
 {
@@ -121,7 +118,7 @@ async fn queue_up<S, E>(
     queue: Queue,
     key: Option<KeyHash>,
     tried: &[NodeId],
-) -> Result<(S, LoadGuard), Error<E>>
+) -> Found<S, E>
 where
     S: Clone + Send + Sync + 'static,
 {

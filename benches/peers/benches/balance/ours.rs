@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use buttress::{
     balance::{
-        Balance, ConsistentHash, LeastRequest, LeastResponseTime, Policy, Random, RoundRobin, WeightedRoundRobin,
+        Balance, ConsistentHash, LeastRequest, LeastResponseTime, Policy, Random, RoundRobin,
+        WeightedRoundRobin,
     },
     cluster::{Cluster, Node},
     placement::KeyHash,
@@ -17,7 +18,8 @@ type Service = tower::util::ServiceFn<fn(u64) -> std::future::Ready<Result<u64, 
 
 /// The cases at this many nodes.
 pub(crate) fn cases(nodes: usize) -> Vec<Case> {
-    let by_key = Balance::new(cluster(nodes), ConsistentHash::new()).key(|request: &u64| Some(KeyHash::of(request)));
+    let by_key =
+        Balance::new(cluster(nodes), ConsistentHash::new()).key(|request: &u64| Some(KeyHash::of(request)));
     vec![
         driven("ours, RoundRobin", nodes, RoundRobin),
         driven("ours, WeightedRoundRobin", nodes, WeightedRoundRobin),
