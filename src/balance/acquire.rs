@@ -79,7 +79,9 @@ where
         match ready.await {
             Some(Ok(candidate)) => {
                 // The others have seen nothing of it.
-                busy.into_iter().for_each(|(_, guard)| guard.withdraw());
+                for (_, guard) in busy {
+                    guard.withdraw();
+                }
                 return Ok(candidate);
             }
             Some(Err(error)) => failure = Some(error),
