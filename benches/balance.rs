@@ -16,6 +16,7 @@ mod tower;
 
 use std::time::Duration;
 
+use buttress::balance::Balance;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn balance(criterion: &mut Criterion) {
@@ -36,5 +37,23 @@ fn balance(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, balance);
+/// A weight that changes, with a balancer attached that builds its picker anew.
+fn change(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("change 1 of 10000 nodes");
+    group.sample_size(50);
+    for (name, policy) in ours::policies() {
+        let cluster = ours::cluster(10_000);
+        let _balance = Balance::new(cluster.clone(), policy);
+        let mut weight = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                weight = weight % 5 + 1;
+                cluster.set_weight("node-5000", weight).expect("the node is there");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, balance, change);
 criterion_main!(benches);

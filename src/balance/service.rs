@@ -61,7 +61,7 @@ impl Queue {
 ///
 /// Type parameters: `S` is the service of each node; `K` finds the key of a request, `J` judges the answer, `C` says when
 /// a request is over. The defaults suit a policy without keys and responses without bodies; for HTTP, see
-/// [`Balance::http`].
+/// `Balance::http` (feature `http`).
 pub struct Balance<S, K = NoKey, J = ErrorsFail, C = OnResponse> {
     pub(super) shared: Arc<Shared<S>>,
     pub(super) key: K,
