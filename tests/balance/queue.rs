@@ -26,15 +26,19 @@ fn balance(cluster: &Cluster<Held>, places: usize) -> Balance<Held> {
     Balance::new(cluster.clone(), LeastRequest::of_all()).queue(Queue::new(places, PATIENCE))
 }
 
+fn all_wait<F: Future>(requests: &mut [Spawn<F>]) {
+    for request in requests {
+        assert!(request.poll().is_pending());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_go_in_the_order_they_came() {
     let stage = Stage::default();
     let cluster = stage.cluster(1, 1);
     let mut balance = balance(&cluster, 100);
     let mut waiting: Vec<_> = (0..10).map(|request| task::spawn(balance.call(request))).collect();
-    for request in &mut waiting {
-        assert_pending!(request.poll());
-    }
+    all_wait(&mut waiting);
     for turn in 0..10 {
         assert_eq!(stage.requests(), [turn]);
         stage.answer(turn, Ok(()));
@@ -78,9 +82,9 @@ async fn room_left_over_goes_to_the_next_in_line() {
     let cluster = stage.cluster(1, 2);
     let mut balance = balance(&cluster, 100);
     let mut running: Vec<_> = (0..2).map(|request| task::spawn(balance.call(request))).collect();
-    running.iter_mut().for_each(|request| assert_pending!(request.poll()));
+    all_wait(&mut running);
     let mut waiting: Vec<_> = (2..4).map(|request| task::spawn(balance.call(request))).collect();
-    waiting.iter_mut().for_each(|request| assert_pending!(request.poll()));
+    all_wait(&mut waiting);
     stage.answer(0, Ok(()));
     stage.answer(1, Ok(()));
     for request in &mut running {
@@ -99,9 +103,9 @@ async fn the_queue_is_bounded_in_length_and_in_time() {
     let cluster = stage.cluster(2, 1);
     let mut balance = balance(&cluster, 3);
     let mut running: Vec<_> = (0..2).map(|request| task::spawn(balance.call(request))).collect();
-    running.iter_mut().for_each(|request| assert_pending!(request.poll()));
+    all_wait(&mut running);
     let mut waiting: Vec<_> = (2..5).map(|request| task::spawn(balance.call(request))).collect();
-    waiting.iter_mut().for_each(|request| assert_pending!(request.poll()));
+    all_wait(&mut waiting);
 
     let error = balance.call(5).await.unwrap_err();
     assert!(matches!(error, Error::QueueFull) && error.is_unsent() && error.is_overload(), "{error}");
@@ -123,10 +127,8 @@ async fn the_queue_is_bounded_in_length_and_in_time() {
     assert_eq!(stage.requests(), [1, 6]);
 }
 
-/// One node that is full, one caller that waits for it.
-fn one_waits(
-    stage: &Stage,
-) -> (Cluster<Held>, Balance<Held>, impl FnMut() -> Option<Result<String, String>>) {
+/// One node that is full, and one caller that waits for it: looks what became of the caller, who must have been woken.
+fn one_waits(stage: &Stage) -> (Cluster<Held>, impl FnMut() -> Option<Result<String, String>>) {
     let cluster = stage.cluster(1, 1);
     let mut balance = balance(&cluster, 100).levels(Levels::default().panic(0));
     let mut running = task::spawn(balance.call(0));
@@ -134,14 +136,15 @@ fn one_waits(
     let mut waiting = task::spawn(balance.call(1));
     assert_pending!(waiting.poll());
     let look = move || {
-        let _in_flight = &running;
+        // The balancer and the request in flight stay.
+        let _ = (&balance, &running);
         assert!(waiting.is_woken(), "nobody told it");
         match waiting.poll() {
             std::task::Poll::Pending => None,
             std::task::Poll::Ready(result) => Some(result.map_err(|error| error.to_string())),
         }
     };
-    (cluster, balance, look)
+    (cluster, look)
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +160,7 @@ async fn a_change_of_the_cluster_wakes_those_who_wait() {
     ];
     for change in goes_on {
         let stage = Stage::default();
-        let (cluster, _balance, mut look) = one_waits(&stage);
+        let (cluster, mut look) = one_waits(&stage);
         change(&cluster, &stage);
         assert_eq!(look(), None);
         assert_eq!(stage.requests(), [0, 1]);
@@ -171,7 +174,7 @@ async fn whoever_waits_for_a_node_that_leaves_is_told_at_once() {
         [|cluster| assert!(cluster.remove("a")), |cluster| cluster.set_health("a", Health::Down).unwrap()];
     for (change, word) in ends.into_iter().zip(["empty", "unhealthy"]) {
         let stage = Stage::default();
-        let (cluster, _balance, mut look) = one_waits(&stage);
+        let (cluster, mut look) = one_waits(&stage);
         change(&cluster);
         let error = look().expect("it waits for a node that is gone").unwrap_err();
         assert!(error.contains(word), "{error}");
@@ -314,9 +317,8 @@ fn random_operations(seed: u64, steps: u64) -> usize {
             waits += 1;
             let visited = stage.visited(*request);
             let room = version.iter().find(|member| {
-                let state = &member.state;
-                state.health().is_usable()
-                    && !state.is_full()
+                member.state.health().is_usable()
+                    && !member.state.is_full()
                     && !visited.contains(&member.node.id.to_string())
             });
             assert!(

@@ -54,7 +54,8 @@ async fn weights_divide_the_requests() {
 #[tokio::test]
 async fn fast_servers_get_most_of_the_requests() {
     let servers = servers(3, Duration::from_millis(2)).await;
-    servers[2].switch.slow_down(Duration::from_millis(40));
+    // Slow beside whatever the machine is busy with.
+    servers[2].switch.slow_down(Duration::from_millis(200));
     let cluster = cluster(&servers);
     let outcomes = Load::start(&retried(&cluster, LeastResponseTime::new()), 4, 1500, GET).finish().await;
     assert!(failures(&outcomes).is_empty());
@@ -177,12 +178,18 @@ async fn nodes_come_and_go_under_load() {
         tokio::task::yield_now().await;
     }
     assert!(cluster.remove("0"));
-    // Whoever had chosen it before is on the way by then.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let served = servers[0].served();
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(servers[0].served(), served, "no new requests after the removal");
-    assert_eq!(leaving.member.state.in_flight(), 0, "what it had came to its end");
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while leaving.member.state.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("what it has comes to its end");
+    let served = (servers[0].served(), servers[1].served());
+    while servers[1].served() < served.1 + 100 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(servers[0].served(), served.0, "no new requests after the removal");
     let outcomes = load.stop().await;
     assert!(failures(&outcomes).is_empty(), "{:?}", failures(&outcomes));
     assert_eq!(in_flight(&cluster), 0);
@@ -230,8 +237,9 @@ async fn nothing_stays_in_flight_after_3_000_requests_cut_off_on_the_way() {
     for caller in callers.collect::<Vec<_>>() {
         cut += caller.await.unwrap();
     }
-    assert!((300..2900).contains(&cut), "{cut} were cut off");
+    assert!(cut > 300, "{cut} were cut off");
     assert_eq!(in_flight(&cluster), 0);
+    assert_eq!(send(retry, Method::PUT, 1).await, Outcome::Fine);
 }
 
 /// A gateway: the proxy in front of retries and a balancer, on a socket of its own.

@@ -88,7 +88,7 @@ async fn a_retried_request_is_taken_back_wherever_it_is_dropped() {
         yield_now().await;
         TRIES.set(TRIES.get() + 1);
         yield_now().await;
-        if TRIES.get() % 3 == 0 { Ok(()) } else { Err(BoxError::from("not yet")) }
+        if TRIES.get().is_multiple_of(3) { Ok(()) } else { Err(BoxError::from("not yet")) }
     });
     let cluster = Cluster::new(["a", "b", "c"].map(|name| (Node::new(name), service))).unwrap();
     let retry = Retry::new(Balance::new(cluster.clone(), RoundRobin), Cloned::new(|(): &()| true))

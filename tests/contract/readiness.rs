@@ -138,7 +138,9 @@ async fn a_permit_is_not_kept_by_a_node_that_was_passed_over() {
     let named = nodes.iter().enumerate().map(|(index, node)| (Node::new(index.to_string()), node.clone()));
     let mut balance = Balance::new(Cluster::new(named).unwrap(), RoundRobin);
     let mut calls: Vec<_> = (0..10).map(|_| task::spawn(balance.call(()))).collect();
-    calls.iter_mut().for_each(|call| assert_pending!(call.poll()));
+    for call in &mut calls {
+        assert_pending!(call.poll());
+    }
     drop(calls);
     for mut node in nodes {
         assert!(task::spawn(node.ready()).poll().is_ready(), "a permit is lost");

@@ -130,7 +130,7 @@ fn change(cluster: &Cluster<usize>, rng: &mut Rng) {
         1 => drop(cluster.remove(format!("node-{leaving}"))),
         2 => drop(cluster.set_weight(id, weight)),
         3 => drop(cluster.set_admin(format!("node-{leaving}"), Admin::Draining)),
-        4 => drop(cluster.set_max_in_flight(format!("node-{leaving}"), 1 + rng.below(3) as u32)),
+        4 => drop(cluster.set_max_in_flight(format!("node-{leaving}"), u32::from(weight))),
         // Health of all nodes comes and goes: with too few of them up it is ignored.
         _ => drop(cluster.set_health(id, if rng.below(2) == 0 { Health::Down } else { Health::Up })),
     }
