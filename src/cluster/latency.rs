@@ -207,7 +207,7 @@ mod tests {
     fn an_idle_node_fades_but_never_to_nothing() {
         let latency = Latency::new(Some(1.0), at(0));
         assert!((latency.expected(0, at(200)) - 1.0).abs() < 1e-6);
-        assert!((latency.expected(0, at(10_268)) - 0.5).abs() < 0.01);
+        assert!((latency.expected(0, at(3_768)) - 0.5).abs() < 0.01);
         assert!(latency.expected(0, at(1_000_000)) > 0.0);
         assert!((latency.expected(1, at(10_000)) - 1.0).abs() < 1e-6);
     }
