@@ -11,6 +11,7 @@
 mod case;
 #[path = "peers/benches/balance/ours.rs"]
 mod ours;
+#[allow(clippy::cast_possible_truncation, reason = "64 tasks")]
 #[path = "peers/benches/balance/tower.rs"]
 mod tower;
 
