@@ -164,6 +164,7 @@ mod tests {
     }
 
     /// The mean estimate, over the true mean, of exponential latencies at `rate` samples a second.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
     fn bias(rate: f64) -> f64 {
         let mut rng = Rng::seeded(7);
         let mut exponential = move || -(1.0 - rng.unit()).ln();
