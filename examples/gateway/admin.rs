@@ -68,7 +68,8 @@ async fn change(
     Path(id): Path<String>,
     body: String,
 ) -> Result<StatusCode, Refusal> {
-    let change = serde_json::from_str(&body).map_err(|wrong| (StatusCode::BAD_REQUEST, format!("{wrong}\n")))?;
+    let change =
+        serde_json::from_str(&body).map_err(|wrong| (StatusCode::BAD_REQUEST, format!("{wrong}\n")))?;
     nodes.change(id.into(), change)
 }
 

@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(wrong(&["--listen"]), "--listen wants a value");
         assert_eq!(wrong(&["--listen", "--admin"]), "--listen wants a value");
         assert_eq!(wrong(&["--listen=127.0.0.1:1", "--listen=127.0.0.1:2"]), "--listen is given twice");
-        assert_eq!(wrong(&["--upstream=http://a:1", "--upstream=http://a:1"]), "--upstream: a:1 is given twice");
+        assert_eq!(
+            wrong(&["--upstream=http://a:1", "--upstream=http://a:1"]),
+            "--upstream: a:1 is given twice"
+        );
         assert!(wrong(&["--listen", "8080"]).starts_with("--listen: \"8080\" is not an address"));
         assert!(wrong(&["--upstream", "ftp://a"]).starts_with("--upstream: the scheme"));
         assert!(wrong(&["--policy", "fastest"]).contains("least_response_time"));

@@ -114,8 +114,10 @@ async fn run(args: Args) -> Result<(), Failure> {
 
     let gateway = stack::build(&config)?;
     let server = Server::new(gateway.proxy, &config);
-    let status = Arc::new(Status::new(gateway.cluster.clone(), config.policy.to_string(), server.connections()));
-    let admin = tokio::spawn(admin::serve(admin, admin::Nodes::new(gateway.cluster, &config), Arc::clone(&status)));
+    let status =
+        Arc::new(Status::new(gateway.cluster.clone(), config.policy.to_string(), server.connections()));
+    let admin =
+        tokio::spawn(admin::serve(admin, admin::Nodes::new(gateway.cluster, &config), Arc::clone(&status)));
     let view = tokio::spawn(view::run(view::Banner { addr, admin: admin_addr, is_demo }, status));
 
     let drained = server.run(listener, stop_signal()?).await;

@@ -63,7 +63,11 @@ impl Server {
     ///
     /// # Errors
     /// How many connections were still open when patience ended.
-    pub(crate) async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), usize> {
+    pub(crate) async fn run(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), usize> {
         let graceful = GracefulShutdown::new();
         let mut stop = pin!(stop);
         loop {
@@ -124,12 +128,14 @@ impl Connections {
 
     /// The next connection, when there is a place for it.
     async fn accept(&self, listener: &TcpListener) -> (Connection, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
+        // Nobody else takes places: the one that is free now stays free.
+        drop(self.places.acquire().await);
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     // Small answers must not wait for the acknowledgement of earlier ones.
                     stream.set_nodelay(true).ok();
+                    let place = Arc::clone(&self.places).try_acquire_owned().expect("one was free");
                     return (Connection { stream, _place: place }, peer);
                 }
                 Err(error) if is_clients(&error) => {}
@@ -155,7 +161,11 @@ struct Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

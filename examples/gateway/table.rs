@@ -14,7 +14,8 @@ const NAME: usize = 16;
 pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
     let mut lines = vec![line("node", "state", "in-flight", "latency", "requests", "errors", "  share")];
     for node in &snapshot.nodes {
-        let share = node.share.map_or_else(String::new, |share| format!("{:>4.0} % {}", share * 100.0, bar(share)));
+        let share =
+            node.share.map_or_else(String::new, |share| format!("{:>4.0} % {}", share * 100.0, bar(share)));
         lines.push(line(
             &shortened(&node.id),
             state(node),
@@ -37,10 +38,8 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
 /// Everything in one line.
 pub(crate) fn summary(snapshot: &Snapshot) -> String {
     let totals = &snapshot.totals;
-    let mut line = format!(
-        "{} requests, {} errors, {} in flight",
-        totals.requests, totals.failures, totals.in_flight
-    );
+    let mut line =
+        format!("{} requests, {} errors, {} in flight", totals.requests, totals.failures, totals.in_flight);
     for node in &snapshot.nodes {
         let share = node.share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0));
         line.push_str(&format!("; {} {} {share} {}", node.id, state(node), latency(node)));
@@ -48,8 +47,17 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
     line
 }
 
-fn line(node: &str, state: &str, in_flight: &str, latency: &str, requests: &str, errors: &str, share: &str) -> String {
-    let line = format!("{node:<NAME$} {state:<9} {in_flight:>9} {latency:>9} {requests:>9} {errors:>6} {share}");
+fn line(
+    node: &str,
+    state: &str,
+    in_flight: &str,
+    latency: &str,
+    requests: &str,
+    errors: &str,
+    share: &str,
+) -> String {
+    let line =
+        format!("{node:<NAME$} {state:<9} {in_flight:>9} {latency:>9} {requests:>9} {errors:>6} {share}");
     line.trim_end().to_owned()
 }
 
@@ -116,8 +124,13 @@ mod tests {
         slow.suspended = true;
         let mut leaving = node("10.100.200.107:8080", None, None);
         leaving.admin = Admin::Draining;
-        let totals =
-            Totals { in_flight: 9, requests: 3_703_701, failures: 6, cancelled: 1, requests_per_second: 4321 };
+        let totals = Totals {
+            in_flight: 9,
+            requests: 3_703_701,
+            failures: 6,
+            cancelled: 1,
+            requests_per_second: 4321,
+        };
         Snapshot {
             policy: "least_response_time".to_owned(),
             connections: 64,
@@ -141,7 +154,8 @@ slow             suspended         3      20 s   1234567      2   12 % ██
 
     #[test]
     fn no_line_is_wider_than_a_small_terminal() {
-        let widest = Snapshot { nodes: vec![node("a-name-that-is-far-too-long", Some(1.0), None)], ..snapshot() };
+        let widest =
+            Snapshot { nodes: vec![node("a-name-that-is-far-too-long", Some(1.0), None)], ..snapshot() };
         for line in table(&widest) {
             assert!(line.chars().count() <= 92, "{line}");
         }

@@ -5,5 +5,6 @@
 mod framing;
 mod http2;
 mod streaming;
+#[path = "../support/sockets.rs"]
 mod support;
 mod upgrade;

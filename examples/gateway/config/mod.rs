@@ -17,12 +17,12 @@ use buttress::{
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::value::{addr, parsed_list, ratio, some_addr, span};
 pub(crate) use self::{
     policy::{Policy, RequestKey},
     problem::Problem,
     value::{Addr, BaseUrl},
 };
-use self::value::{addr, parsed_list, ratio, some_addr, span};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -149,7 +149,8 @@ impl Config {
             }
             if let Some(earlier) = first.insert(id.get_ref(), id.span()) {
                 let line = problem::line_of(text, earlier.start);
-                let message = format!("`id` {:?} is taken since line {line}: give each upstream its own", id.get_ref());
+                let message =
+                    format!("`id` {:?} is taken since line {line}: give each upstream its own", id.get_ref());
                 return wrong(id.span(), message);
             }
         }
@@ -235,7 +236,13 @@ impl Default for Config {
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(2), response: seconds(60), idle: seconds(50), head: seconds(60), drain: seconds(30) }
+        Self {
+            connect: seconds(2),
+            response: seconds(60),
+            idle: seconds(50),
+            head: seconds(60),
+            drain: seconds(30),
+        }
     }
 }
 

@@ -51,7 +51,13 @@ impl fmt::Display for Problem {
         write!(f, "{file}:{line}:{}: {message}\n", column + 1)?;
         // Tabs are kept, so that the mark stands where it should.
         let indent: String = text.chars().take(*column).map(|c| if c == '\t' { c } else { ' ' }).collect();
-        write!(f, "  {line} | {text}\n  {:digits$} | {indent}{}", "", "^".repeat(*width), digits = line.to_string().len())
+        write!(
+            f,
+            "  {line} | {text}\n  {:digits$} | {indent}{}",
+            "",
+            "^".repeat(*width),
+            digits = line.to_string().len()
+        )
     }
 }
 

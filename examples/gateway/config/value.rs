@@ -12,7 +12,8 @@ impl FromStr for Addr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |_| format!("{text:?} is not an address and a port: write it like 127.0.0.1:8080 or [::1]:8080");
+        let wrong =
+            |_| format!("{text:?} is not an address and a port: write it like 127.0.0.1:8080 or [::1]:8080");
         text.parse().map(Self).map_err(wrong)
     }
 }
@@ -54,7 +55,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a span of time above zero: write it like \"500ms\", \"2s\" or \"5m\"");
+        let wrong = || {
+            format!("{text:?} is not a span of time above zero: write it like \"500ms\", \"2s\" or \"5m\"")
+        };
         let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let (number, unit) = text.split_at(unit);
         let number: u32 = number.parse().ok().filter(|&number| number > 0).ok_or_else(wrong)?;
@@ -75,14 +78,10 @@ pub(super) fn parsed<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(from: 
 pub(super) fn parsed_list<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
-    /// An element of its own type, so that an error is placed at the element.
-    struct Parsed<T>(T);
-    impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Parsed<T> {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            parsed(from).map(Self)
-        }
-    }
-    Ok(Vec::<Parsed<T>>::deserialize(from)?.into_iter().map(|Parsed(value)| value).collect())
+    let texts = Vec::<String>::deserialize(from)?;
+    // An error is placed at the list: only the text tells which of its elements is meant.
+    let parse = |text: &String| text.parse().map_err(|error| D::Error::custom(format!("{text:?}: {error}")));
+    texts.iter().map(parse).collect()
 }
 
 pub(super) fn addr<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
@@ -100,5 +99,9 @@ pub(super) fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Er
 /// A number from 0 to 1.
 pub(super) fn ratio<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     let ratio = f64::deserialize(from)?;
-    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(D::Error::custom("give a ratio from 0.0 to 1.0")) }
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(ratio)
+    } else {
+        Err(D::Error::custom("give a ratio from 0.0 to 1.0"))
+    }
 }
