@@ -185,6 +185,9 @@ impl<S> Cluster<S> {
 
     /// Makes `nodes` the whole set. Nodes that stay keep their state; those no longer named are removed.
     ///
+    /// What was set on a node since it was last listed (with [`set_admin`](Self::set_admin), for example) stays as
+    /// long as the list repeats what it said there: discovery does not undo what the operator does.
+    ///
     /// # Errors
     /// If two nodes bear the same name, one bears none, or there is no node at all and the cluster was not built with
     /// [`allow_empty`](ClusterBuilder::allow_empty): discovery that fails must not empty a cluster that works.
@@ -195,7 +198,8 @@ impl<S> Cluster<S> {
 
     /// Makes `nodes` the whole set, keeping the services of nodes that stay and making those of new ones.
     ///
-    /// Connections to nodes that stay are kept, which is what discovery wants.
+    /// Connections to nodes that stay are kept, which is what discovery wants. A list that says nothing new makes no
+    /// new [`Version`].
     ///
     /// # Errors
     /// As [`replace`](Self::replace).
@@ -213,11 +217,13 @@ impl<S> Cluster<S> {
         mut nodes: Vec<(Node, Option<Arc<S>>)>,
         mut make: impl FnMut(&Node) -> Arc<S>,
     ) -> Result<(), ClusterError> {
-        if nodes.is_empty() && !self.inner.allow_empty {
-            return Err(ClusterError::EmptyUpdate);
-        }
         nodes.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        check_ids(nodes.iter().map(|(node, _)| &node.id))?;
+        self.review(nodes.iter().map(|(node, _)| &node.id))?;
+        if nodes.iter().all(|(_, service)| service.is_none())
+            && self.load().repeats(nodes.iter().map(|(node, _)| node))
+        {
+            return Ok(());
+        }
         // Services are made outside the lock; a node that leaves meanwhile has its own made in the next round.
         loop {
             let current = self.load();
@@ -230,6 +236,17 @@ impl<S> Cluster<S> {
                 return Ok(());
             }
         }
+    }
+
+    /// Says whether the nodes with these ids, which are in order, may be the whole set.
+    pub(crate) fn review<'a>(
+        &self,
+        ids: impl ExactSizeIterator<Item = &'a NodeId>,
+    ) -> Result<(), ClusterError> {
+        if ids.len() == 0 && !self.inner.allow_empty {
+            return Err(ClusterError::EmptyUpdate);
+        }
+        check_ids(ids)
     }
 
     /// Sets what the operator wants of a node.

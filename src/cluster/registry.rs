@@ -67,7 +67,7 @@ impl Registry {
         self.queue.push_back((self.now, id.clone()));
         self.departed.insert(id, Departed { at: self.now, slot, state });
         if self.departed.len() > MAX_DEPARTED {
-            self.forget_oldest();
+            while !self.forget_next() {}
         }
     }
 
@@ -78,7 +78,7 @@ impl Registry {
             if now.saturating_duration_since(*at) < self.window {
                 break;
             }
-            self.forget_oldest();
+            self.forget_next();
         }
         // Comings and goings leave entries behind that mean nothing any more.
         if self.queue.len() > 2 * MAX_DEPARTED {
@@ -86,14 +86,45 @@ impl Registry {
         }
     }
 
-    fn forget_oldest(&mut self) {
-        while let Some((at, id)) = self.queue.pop_front() {
-            if self.departed.get(&id).is_some_and(|departed| departed.at == at) {
-                if let Some(departed) = self.departed.remove(&id) {
-                    self.free_slots.push(departed.slot);
-                }
-                return;
-            }
+    /// Takes the oldest departure off the queue; false if that forgets nobody, because the node has come back since.
+    fn forget_next(&mut self) -> bool {
+        let Some((at, id)) = self.queue.pop_front() else { return true };
+        if self.departed.get(&id).is_none_or(|departed| departed.at != at) {
+            return false;
         }
+        if let Some(departed) = self.departed.remove(&id) {
+            self.free_slots.push(departed.slot);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{
+        cluster::{Cluster, Node},
+        time::ManualClock,
+    };
+
+    #[test]
+    fn a_node_that_came_back_in_time_does_not_cut_the_window_of_others_short() {
+        let clock = ManualClock::new();
+        let window = Duration::from_secs(300);
+        let cluster = Cluster::builder().clock(clock.clone()).drain_window(window);
+        let cluster = cluster.build([(Node::new("a"), ()), (Node::new("b"), ())]).expect("two names");
+        let state = |id: &str| cluster.get(id).map(|endpoint| endpoint.member.state.clone());
+        let before = state("b").expect("b is there");
+
+        cluster.remove("a");
+        cluster.insert(Node::new("a"), ()).expect("a name");
+        clock.advance(Duration::from_secs(200));
+        cluster.remove("b");
+        // The first departure of `a` is over now; that of `b` has 200 s to go.
+        clock.advance(Duration::from_secs(100));
+        cluster.insert(Node::new("b"), ()).expect("a name");
+
+        assert!(std::sync::Arc::ptr_eq(&before, &state("b").expect("b is back")));
     }
 }

@@ -13,6 +13,8 @@ pub struct Member {
     /// How it is doing.
     pub state: Arc<NodeState>,
     pub(crate) slot: u32,
+    /// What it was described as when it was last listed, where something else has been set since.
+    listed: Option<Box<Node>>,
 }
 
 impl Member {
@@ -21,6 +23,10 @@ impl Member {
     /// Policies that keep something for each node keep it in an array by slot.
     pub fn slot(&self) -> usize {
         self.slot as usize
+    }
+
+    fn listed(&self) -> &Node {
+        self.listed.as_deref().unwrap_or(&self.node)
     }
 }
 
@@ -89,6 +95,11 @@ impl<S> Version<S> {
     pub fn get(&self, id: &NodeId) -> Option<&Arc<Endpoint<S>>> {
         find(&self.endpoints, id).ok().map(|at| &self.endpoints[at])
     }
+
+    /// Whether `nodes`, which are in order, are the whole set as it was last listed.
+    pub(super) fn repeats<'a>(&self, nodes: impl ExactSizeIterator<Item = &'a Node>) -> bool {
+        self.len() == nodes.len() && self.iter().map(Member::listed).eq(nodes)
+    }
 }
 
 fn find<S>(endpoints: &[Arc<Endpoint<S>>], id: &NodeId) -> Result<usize, usize> {
@@ -122,13 +133,13 @@ impl<S> Draft<S> {
         match find(endpoints, &node.id) {
             Ok(at) => {
                 let known = &endpoints[at].member;
-                let new = endpoint(node, known.slot, Arc::clone(&known.state), service);
+                let new = endpoint(node, None, known.slot, Arc::clone(&known.state), service);
                 let old = std::mem::replace(&mut self.version.endpoints[at], new);
                 self.aside.push(old);
             }
             Err(at) => {
                 let (slot, state) = registry.admit(&node.id, || self.prior());
-                self.version.endpoints.insert(at, endpoint(node, slot, state, service));
+                self.version.endpoints.insert(at, endpoint(node, None, slot, state, service));
             }
         }
     }
@@ -148,15 +159,17 @@ impl<S> Draft<S> {
             }
             let known = leaving.next_if(|known| known.member.node.id == node.id);
             let next = match (known, service) {
-                (Some(known), None) if known.member.node == *node => Arc::clone(known),
+                (Some(known), None) if known.member.listed() == node => Arc::clone(known),
                 (Some(known), service) => {
                     let service = service.as_ref().unwrap_or(&known.service);
-                    let state = Arc::clone(&known.member.state);
-                    endpoint(node.clone(), known.member.slot, state, Arc::clone(service))
+                    let member = &known.member;
+                    let merged = merge(&member.node, member.listed(), node);
+                    let listed = (merged != *node).then(|| Box::new(node.clone()));
+                    endpoint(merged, listed, member.slot, Arc::clone(&member.state), Arc::clone(service))
                 }
                 (None, Some(service)) => {
                     let (slot, state) = registry.admit(&node.id, || prior);
-                    endpoint(node.clone(), slot, state, Arc::clone(service))
+                    endpoint(node.clone(), None, slot, state, Arc::clone(service))
                 }
                 (None, None) => continue,
             };
@@ -180,10 +193,12 @@ impl<S> Draft<S> {
     pub(super) fn alter(&mut self, id: &NodeId, change: impl FnOnce(&mut Node)) -> bool {
         let Ok(at) = find(&self.version.endpoints, id) else { return false };
         let known = &self.version.endpoints[at];
-        let mut node = known.member.node.clone();
+        let member = &known.member;
+        let mut node = member.node.clone();
         change(&mut node);
-        let state = Arc::clone(&known.member.state);
-        self.version.endpoints[at] = endpoint(node, known.member.slot, state, Arc::clone(&known.service));
+        let listed = Some(Box::new(member.listed().clone()));
+        let state = Arc::clone(&member.state);
+        self.version.endpoints[at] = endpoint(node, listed, member.slot, state, Arc::clone(&known.service));
         true
     }
 
@@ -203,12 +218,85 @@ impl<S> Draft<S> {
     }
 }
 
-fn endpoint<S>(node: Node, slot: u32, state: Arc<NodeState>, service: Arc<S>) -> Arc<Endpoint<S>> {
+/// A node as `now` describes it. Where that repeats what was said `before`, what has been set since stays.
+fn merge(current: &Node, before: &Node, now: &Node) -> Node {
+    fn field<T: Clone + PartialEq>(current: &T, before: &T, now: &T) -> T {
+        if now == before { current.clone() } else { now.clone() }
+    }
+    Node {
+        id: now.id.clone(),
+        weight: field(&current.weight, &before.weight, &now.weight),
+        zone: field(&current.zone, &before.zone, &now.zone),
+        priority: field(&current.priority, &before.priority, &now.priority),
+        admin: field(&current.admin, &before.admin, &now.admin),
+        max_in_flight: field(&current.max_in_flight, &before.max_in_flight, &now.max_in_flight),
+    }
+}
+
+fn endpoint<S>(
+    node: Node,
+    listed: Option<Box<Node>>,
+    slot: u32,
+    state: Arc<NodeState>,
+    service: Arc<S>,
+) -> Arc<Endpoint<S>> {
     state.set_limit(node.max_in_flight);
-    Arc::new(Endpoint { member: Arc::new(Member { node, state, slot }), service })
+    Arc::new(Endpoint { member: Arc::new(Member { node, state, slot, listed }), service })
 }
 
 fn dismiss<S>(endpoint: &Endpoint<S>, registry: &mut Registry) {
     let member = &endpoint.member;
     registry.dismiss(member.node.id.clone(), member.slot, Arc::clone(&member.state));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cluster::{Admin, Cluster, ClusterError, Node};
+
+    fn node(cluster: &Cluster<u8>) -> Node {
+        cluster.get("a").expect("a is there").member.node.clone()
+    }
+
+    #[test]
+    fn a_list_that_repeats_itself_leaves_what_the_operator_has_set() -> Result<(), ClusterError> {
+        let cluster = Cluster::new([(Node::new("a"), 0)])?;
+        cluster.set_admin("a", Admin::Draining)?;
+        cluster.replace_with([Node::new("a")], |_| 1)?;
+        assert_eq!(node(&cluster).admin, Admin::Draining);
+        cluster.replace([(Node::new("a"), 2), (Node::new("b"), 2)])?;
+        assert_eq!(node(&cluster).admin, Admin::Draining);
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_that_says_something_new_is_followed_in_that_alone() -> Result<(), ClusterError> {
+        let cluster = Cluster::new([(Node::new("a"), 0)])?;
+        cluster.set_admin("a", Admin::Draining)?;
+        cluster.set_weight("a", 7)?;
+        cluster.replace_with([Node::new("a").weight(3)], |_| 1)?;
+        assert_eq!(node(&cluster), Node::new("a").weight(3).admin(Admin::Draining));
+        cluster.replace_with([Node::new("a").weight(3).admin(Admin::Down)], |_| 1)?;
+        cluster.replace_with([Node::new("a").weight(3)], |_| 1)?;
+        assert_eq!(node(&cluster), Node::new("a").weight(3));
+        Ok(())
+    }
+
+    #[test]
+    fn an_insert_means_what_it_says() -> Result<(), ClusterError> {
+        let cluster = Cluster::new([(Node::new("a"), 0)])?;
+        cluster.set_admin("a", Admin::Draining)?;
+        cluster.insert(Node::new("a"), 1)?;
+        assert_eq!(node(&cluster), Node::new("a"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_that_repeats_itself_publishes_no_version() -> Result<(), ClusterError> {
+        let cluster = Cluster::new([(Node::new("a"), 0), (Node::new("b"), 0)])?;
+        cluster.set_weight("a", 7)?;
+        let before = cluster.load().generation();
+        cluster.replace_with([Node::new("b"), Node::new("a")], |_| unreachable!("both are known"))?;
+        assert_eq!(cluster.load().generation(), before);
+        Ok(())
+    }
 }

@@ -9,35 +9,39 @@ use std::{
 use ::hashring::DefaultHashBuilder;
 
 use super::{
-    KeyHash, Placement, PlacementError,
+    KeyHash, Placement, PlacementError, Replicas,
     points::{MAX_NODES, Point, Points},
 };
 
-/// The most entries; see [`RingBuilder::max_points`](super::RingBuilder::max_points) for why there is such a number.
+/// The most entries; see [`RingBuilder::max_points`](super::RingBuilder::max_points) for why there is such a
+/// number.
 const MAX_ENTRIES: usize = 1 << 22;
 
-/// Places keys where a ring of the [`hashring`](::hashring) crate (0.3) does, so that a service can leave that crate
-/// without moving its data.
+/// Places keys where a ring of the [`hashring`](::hashring) crate (0.3) does, so that a service can leave
+/// that crate without moving its data.
 ///
-/// Use [`Ring`](super::Ring) for anything new. This ring inherits what it must to agree: keys and nodes are hashed by
-/// [`std::hash::Hash`], so `"a"` and `b"a"`, or `1_u32` and `1_u64`, live in different places, and so may keys on
-/// machines of another word size. Hash keys with [`key`](Self::key), not with [`KeyHash::of`].
+/// Use [`Ring`](super::Ring) for anything new. This ring inherits what it must to agree: keys and nodes are
+/// hashed by [`std::hash::Hash`], so `"a"` and `b"a"`, or `1_u32` and `1_u64`, live in different places, and
+/// so may keys on machines of another word size. Hash keys with [`key`](Self::key), not with [`KeyHash::of`].
 ///
 /// It differs where `hashring` is at fault:
 ///
-/// - `get_with_replicas` clones the whole ring on each call and returns neighbours rather than distinct nodes: with
-///   virtual nodes, most sets hold some node twice, and every call but one for all entries returns one node more than
-///   asked for. [`replicas`](Placement::replicas) returns distinct nodes and allocates nothing. Its first node is the
-///   same, and so are the others once repetitions are left out.
-/// - Entries whose hashes coincide: `hashring` finds any of them, this ring the one that was added first. That shows
-///   only for a key whose hash equals theirs.
+/// - `get_with_replicas` clones the whole ring on each call and returns neighbours rather than distinct
+///   nodes: with virtual nodes, a set often holds a node twice or holds no other at all. Asked for `n` it
+///   returns `n + 1` entries. [`replicas`](Placement::replicas) returns `n` distinct nodes, and up to 8 take
+///   no allocation. They are the neighbours in the same order, without the repetitions.
+/// - Entries whose hashes coincide: `hashring` finds any of them, this ring the one that was added first.
+///   That shows only for a key whose hash equals theirs.
+/// - `remove` goes by the hash alone and takes out one entry: one that was added twice stays, and of two
+///   whose hashes coincide the wrong one may go. Here the list says what is on the ring.
 /// - `add` sorts all entries again each time; this ring is built at once, in O(entries) expected.
 ///
 /// Lookup is O(1) expected, where `hashring` takes O(log entries).
 ///
 /// # From a `hashring` to this
 ///
-/// List the entries in the order in which they were added, each with the number of the node that it stands for:
+/// List the entries in the order in which they were added, each with the number of the node that it stands
+/// for:
 ///
 /// ```
 /// use buttress::placement::{HashringPlacement, Placement};
@@ -131,6 +135,10 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     fn len(&self) -> usize {
         self.nodes
     }
+
+    fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
+        self.points.replicas(key.get(), count)
+    }
 }
 
 impl<S> fmt::Debug for HashringPlacement<S> {
@@ -152,6 +160,7 @@ mod tests {
     /// Unoptimised, a tenth of the keys has to do.
     const KEYS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 
+    /// Virtual nodes made by hand, as users of `hashring` do.
     fn entries(nodes: usize, copies: u32) -> impl Iterator<Item = ((String, u32), usize)> {
         (0..nodes).flat_map(move |node| (0..copies).map(move |copy| ((format!("node-{node}"), copy), node)))
     }
@@ -160,7 +169,7 @@ mod tests {
     fn every_key_lives_where_hashring_puts_it() {
         for (nodes, copies) in [(1, 1), (10, 1), (10, 160), (100, 160)] {
             let mut theirs = HashRing::new();
-            theirs.batch_add(entries(nodes, copies).collect());
+            theirs.batch_add(entries(nodes, copies).map(|(entry, _)| entry).collect());
             let ours = HashringPlacement::new(entries(nodes, copies)).unwrap();
             let names: Vec<_> = (0..nodes).map(|node| format!("node-{node}")).collect();
             for key in 0..KEYS / 4 {
@@ -173,12 +182,12 @@ mod tests {
     #[test]
     fn replicas_are_their_neighbours_without_the_repetitions() {
         let mut theirs = HashRing::new();
-        theirs.batch_add(entries(5, 20).collect());
+        theirs.batch_add(entries(5, 20).map(|(entry, _)| entry).collect());
         let ours = HashringPlacement::new(entries(5, 20)).unwrap();
         let mut repeated = 0;
         for key in 0..1000_u32 {
             let neighbours = theirs.get_with_replicas(&key, 2).unwrap();
-            let mut names: Vec<_> = neighbours.iter().map(|(name, _)| name.clone()).collect();
+            let names: Vec<_> = neighbours.iter().map(|(name, _)| name.clone()).collect();
             let mut distinct = Vec::new();
             for name in names {
                 if !distinct.contains(&name) {
@@ -195,7 +204,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_of_adding_agrees(entries in prop::collection::vec((0_u16..100, 0_usize..9), 0..40), keys: [u32; 16]) {
+        fn any_order_of_adding_agrees(
+            entries in prop::collection::vec((0_u16..100, 0_usize..9), 0..40), keys: [u32; 16],
+        ) {
             let mut theirs = HashRing::new();
             for &entry in &entries {
                 // The number goes with the entry, and an entry added twice stays twice.

@@ -26,11 +26,11 @@ mod tag {
 
 /// The hash of a key: all that a [`Placement`](super::Placement) needs to know of it.
 ///
-/// Compute it once per request and pass it along; it is eight bytes and `Copy`. The same key has the same hash in
-/// every process, on every machine and in every version of this crate (see the [module docs](super)).
+/// Compute it once per request and pass it along; it is eight bytes and `Copy`. The same key has the same
+/// hash in every process, on every machine and in every version of this crate (see the [module docs](super)).
 ///
-/// The hash is public and has no secret: whoever may choose keys freely can aim them all at one node. Where that
-/// matters, make part of the key something the client cannot choose.
+/// The hash is public and has no secret: whoever may choose keys freely can aim them all at one node. Where
+/// that matters, make part of the key something the client cannot choose.
 ///
 /// ```
 /// use buttress::placement::KeyHash;
@@ -52,8 +52,9 @@ impl KeyHash {
 
     /// Hashes a client address, for affinity by network place rather than by name.
     ///
-    /// An IPv4-mapped IPv6 address counts as the IPv4 address that it is. Of an IPv6 address only the /64 prefix
-    /// counts: hosts change the lower half at will (RFC 8981), and all of it usually belongs to one customer.
+    /// An IPv4-mapped IPv6 address counts as the IPv4 address that it is. Of an IPv6 address only the /64
+    /// prefix counts: hosts change the lower half at will (RFC 8981), and all of it usually belongs to one
+    /// customer.
     ///
     /// ```
     /// use buttress::placement::KeyHash;
@@ -65,19 +66,15 @@ impl KeyHash {
     /// # Ok::<(), std::net::AddrParseError>(())
     /// ```
     pub fn from_ip(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                Self::structured(&[tag::IPV4, a, b, c, d])
-            }
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-                Self::structured(&[tag::IPV6_PREFIX, a, b, c, d, e, f, g, h])
-            }
-        }
+        let (encoding, len) = match ip.to_canonical() {
+            IpAddr::V4(v4) => tagged(tag::IPV4, &v4.octets()),
+            IpAddr::V6(v6) => tagged(tag::IPV6_PREFIX, &v6.octets()[..8]),
+        };
+        Self::structured(&encoding[..len])
     }
 
-    /// Takes a hash made elsewhere. It must be spread evenly over all 64 bits, or some nodes get more than others.
+    /// Takes a hash made elsewhere. It must be spread evenly over all 64 bits, or some nodes get more than
+    /// others.
     #[inline]
     pub const fn from_u64(hash: u64) -> Self {
         Self(hash)
@@ -114,8 +111,8 @@ impl fmt::LowerHex for KeyHash {
 
 /// Something that a value lives under: a user id, a URL, a tenant and a document.
 ///
-/// `std::hash::Hash` will not do for placement, since what it feeds to a hasher depends on the machine and may
-/// change with the compiler. A `ShardKey` has one encoding, by value rather than by type:
+/// `std::hash::Hash` will not do for placement, since what it feeds to a hasher depends on the machine and
+/// may change with the compiler. A `ShardKey` has one encoding, by value rather than by type:
 ///
 /// | key | encoding |
 /// |---|---|
@@ -126,14 +123,14 @@ impl fmt::LowerHex for KeyHash {
 /// | integer below −2⁶³ | `05`, 16 bytes, two's complement |
 /// | tuple of 2 to 6 keys | `08`, number of keys as 1 byte, each key's encoding |
 ///
-/// All numbers are big endian. No encoding is a prefix of another, so `("ab", "c")` and `("a", "bc")` differ. A
-/// string and its bytes are the same key, and so are `7_u8`, `7_i64` and `7_usize`: a column may be widened without
-/// moving a row.
+/// All numbers are big endian. No encoding is a prefix of another, so `("ab", "c")` and `("a", "bc")` differ.
+/// A string and its bytes are the same key, and so are `7_u8`, `7_i64` and `7_usize`: a column may be widened
+/// without moving a row.
 ///
-/// The hash is XXH3-64 with the seed `0x6275747472657373` (ASCII `buttress`) of the encoding, with one exception:
-/// a string on its own is hashed as it is, with seed 0. So any XXH3 library in any language gives the hash of
-/// plain keys with one call. Client addresses ([`KeyHash::from_ip`]) are `06` with 4 bytes or `07` with the upper 8
-/// bytes.
+/// The hash is XXH3-64 with the seed `0x6275747472657373` (ASCII `buttress`) of the encoding, with one
+/// exception: a string on its own is hashed as it is, with seed 0. So any XXH3 library in any language gives
+/// the hash of plain keys with one call. Client addresses ([`KeyHash::from_ip`]) are `06` with 4 bytes or
+/// `07` with the upper 8 bytes.
 ///
 /// # Own types
 ///
@@ -234,8 +231,8 @@ impl KeyEncoder {
 
     #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
-        let [a, b, c, d, e, f, g, h] = (bytes.len() as u64).to_be_bytes();
-        self.value(&[tag::BYTES, a, b, c, d, e, f, g, h], bytes);
+        let (head, len) = tagged(tag::BYTES, &(bytes.len() as u64).to_be_bytes());
+        self.value(&head[..len], bytes);
     }
 
     #[inline]
@@ -337,8 +334,8 @@ integer_key! { signed(i128): i8 i16 i32 i64 isize i128 }
 #[inline]
 fn unsigned(n: u128) -> ([u8; 17], usize) {
     match u64::try_from(n) {
-        Ok(small) => integer(tag::UNSIGNED, &small.to_be_bytes()),
-        Err(_) => integer(tag::UNSIGNED_WIDE, &n.to_be_bytes()),
+        Ok(small) => tagged(tag::UNSIGNED, &small.to_be_bytes()),
+        Err(_) => tagged(tag::UNSIGNED_WIDE, &n.to_be_bytes()),
     }
 }
 
@@ -348,16 +345,17 @@ fn signed(n: i128) -> ([u8; 17], usize) {
         return unsigned(n);
     }
     match i64::try_from(n) {
-        Ok(small) => integer(tag::NEGATIVE, &small.to_be_bytes()),
-        Err(_) => integer(tag::NEGATIVE_WIDE, &n.to_be_bytes()),
+        Ok(small) => tagged(tag::NEGATIVE, &small.to_be_bytes()),
+        Err(_) => tagged(tag::NEGATIVE_WIDE, &n.to_be_bytes()),
     }
 }
 
+/// A tag and at most 16 bytes, and the length of both.
 #[inline]
-fn integer(tag: u8, digits: &[u8]) -> ([u8; 17], usize) {
+fn tagged(tag: u8, bytes: &[u8]) -> ([u8; 17], usize) {
     let mut encoding = [tag; 17];
-    encoding[1..=digits.len()].copy_from_slice(digits);
-    (encoding, digits.len() + 1)
+    encoding[1..=bytes.len()].copy_from_slice(bytes);
+    (encoding, bytes.len() + 1)
 }
 
 macro_rules! tuple_key {

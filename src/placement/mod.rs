@@ -1,8 +1,9 @@
 //! Where a key lives: which node of a set owns it, and who comes next.
 //!
-//! A [`Placement`] maps the hash of a key to one node of a list, always the same one, and moves few keys when the list
-//! changes. It knows nothing of health or load: those make a caller [`walk`](Placement::walk) on to the next owner.
-//! Use it for caches spread over nodes, for sessions that should come back to the same server, for shards.
+//! A [`Placement`] maps the hash of a key to one node of a list, always the same one, and moves few keys when
+//! the list changes. It knows nothing of health or load: those make a caller [`walk`](Placement::walk) on to
+//! the next owner. Use it for caches spread over nodes, for sessions that should come back to the same
+//! server, for shards.
 //!
 //! | placement | lookup | weights | a node comes or goes | for |
 //! |---|---|---|---|---|
@@ -30,15 +31,16 @@
 //!
 //! # What stays the same
 //!
-//! Placement is a promise about data at rest, so it does not change with versions of this crate, compilers or machines:
+//! Placement is a promise about data at rest, so it does not change with versions of this crate, compilers or
+//! machines:
 //!
 //! - the encoding and the hash of a key, as documented at [`ShardKey`] and [`KeyHash::from_ip`];
 //! - the points of a [`Ring`] and who owns the space between them, as documented there.
 //!
 //! No floating-point number and no hash of the standard library takes part. Golden vectors in
-//! `tests/golden/placement.tsv` hold over ten thousand keys with their hashes and owners. A short Python program beside
-//! them, with its own XXH3, computes them anew; it also shows how to place keys from another language. A different
-//! scheme will be a different type.
+//! `tests/golden/placement.tsv` hold over ten thousand keys with their hashes and owners. A short Python
+//! program beside them, with its own XXH3, computes them anew; it also shows how to place keys from another
+//! language. A different scheme will be a different type.
 
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 
@@ -64,8 +66,8 @@ pub trait Placement: Send + Sync + Debug {
     /// The owner of a key; `None` if no node can own any.
     fn locate(&self, key: KeyHash) -> Option<usize>;
 
-    /// Visits each node that can own keys once, the owner first, then the nodes that would own the key if those before
-    /// them were gone. Stops when `visit` returns `false`.
+    /// Visits each node that can own keys once, the owner first, then the nodes that would own the key if
+    /// those before them were gone. Stops when `visit` returns `false`.
     ///
     /// ```
     /// use buttress::placement::{KeyHash, Placement, Ring};
@@ -99,7 +101,7 @@ pub trait Placement: Send + Sync + Debug {
         if count > 0 {
             self.walk(key, &mut |node| {
                 replicas.push(node);
-                replicas.len() < count
+                replicas.len < count
             });
         }
         replicas
@@ -143,16 +145,21 @@ pub struct Replicas {
 }
 
 impl Replicas {
+    #[inline]
     fn push(&mut self, node: usize) {
-        if let Some(room) = self.inline.get_mut(self.len) {
-            *room = node;
-        } else {
-            if self.spill.is_empty() {
-                self.spill.extend_from_slice(&self.inline);
-            }
-            self.spill.push(node);
+        match self.inline.get_mut(self.len) {
+            Some(room) => *room = node,
+            None => self.push_to_spill(node),
         }
         self.len += 1;
+    }
+
+    #[cold]
+    fn push_to_spill(&mut self, node: usize) {
+        if self.spill.is_empty() {
+            self.spill.extend_from_slice(&self.inline);
+        }
+        self.spill.push(node);
     }
 
     /// The nodes, the owner first.
@@ -215,4 +222,44 @@ pub enum PlacementError {
         /// Points allowed.
         max: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_to_8_replicas_take_no_allocation() {
+        let ring = Ring::new((0..20).map(|i| (i.to_string(), 1))).unwrap();
+        let key = KeyHash::of("key");
+        assert_eq!(ring.replicas(key, 8).spill.capacity(), 0);
+        assert_eq!(ring.replicas(key, 9).as_slice()[..8], *ring.replicas(key, 8));
+        assert_eq!(ring.replicas(key, usize::MAX).iter().count(), 20);
+    }
+
+    #[test]
+    fn the_provided_replicas_are_those_of_the_ring() {
+        /// Leaves out whatever the ring does faster on its own.
+        #[derive(Debug)]
+        struct Plain(Ring);
+        impl Placement for Plain {
+            fn locate(&self, key: KeyHash) -> Option<usize> {
+                self.0.locate(key)
+            }
+            fn walk(&self, key: KeyHash, visit: &mut dyn FnMut(usize) -> bool) {
+                self.0.walk(key, visit);
+            }
+            fn len(&self) -> usize {
+                self.0.len()
+            }
+        }
+        let ring = Ring::builder().vnodes(3).build((0..100).map(|i| (i.to_string(), i % 4))).unwrap();
+        let plain = Plain(ring.clone());
+        for key in 0..100 {
+            let key = KeyHash::of(&key);
+            for count in [0, 1, 2, 8, 9, 16, 17, 75, 76, 1000] {
+                assert_eq!(plain.replicas(key, count), ring.replicas(key, count));
+            }
+        }
+    }
 }

@@ -1,15 +1,22 @@
 //! Points on a circle of 2⁶⁴ places, each owned by a node, with an index over their top bits.
 //!
-//! The point that owns a hash is the first one at or after it, going round. Hashes are even, so a table of as many
-//! buckets as points tells where to start to within a point or two: one load, then a short scan, where a binary search
-//! would take a dozen loads that wait for each other.
+//! The point that owns a hash is the first one at or after it, going round. Hashes are even, so a table of as
+//! many buckets as points tells where to start to within a point or two: one load, then a short scan, where a
+//! binary search would take a dozen loads that wait for each other.
 
 use std::cmp::Ordering;
 
-/// Points that a lookup compares without branching, and copies of the largest hash that end the list, so that it may.
+mod merge;
+
+pub(super) use self::merge::Change;
+use super::{INLINE_REPLICAS, Replicas};
+
+/// Points that a lookup compares without branching, and copies of the largest hash that end the list, so that
+/// it may.
 const WINDOW: usize = 4;
 
-/// Buckets with more points than this are sorted by the standard library. Chance alone fills none so far.
+/// Buckets with more points than this are sorted by the standard library. Chance puts 1.5 at most into one, so
+/// that this takes ids chosen to that end.
 const CROWDED: usize = 24;
 
 /// Nodes that a walk remembers in a list, before it allocates a set of bits.
@@ -56,8 +63,8 @@ impl Points {
         let (shift, buckets) = index_size(points.len());
         let bucket = |hash: u64| bucket(hash, shift);
 
-        // Count, then deal out: while dealing, `starts[b + 1]` is where the next point of bucket `b` goes, so that in
-        // the end it is where the next bucket starts.
+        // Count, then deal out: while dealing, `starts[b + 1]` is where the next point of bucket `b` goes, so
+        // that in the end it is where the next bucket starts.
         let mut starts = vec![0_u32; buckets + 1];
         for point in points {
             starts[bucket(point.hash) + 1] += 1;
@@ -81,48 +88,6 @@ impl Points {
             sort_bucket(&mut hashes[range.clone()], &mut owners[range], &tie);
         }
 
-        Self::close(hashes, owners, starts, shift, nodes, owning)
-    }
-
-    /// The same points with some nodes renumbered, some points added and some dropped. O(points).
-    ///
-    /// `renumber` has an entry for each node of `self`: its new number or [`GONE`]. `added` has new numbers and
-    /// `dropped` old ones. Both are sorted, ties by `tie`, which orders new numbers.
-    pub(super) fn merge(
-        &self,
-        renumber: &[u16],
-        added: &[Point],
-        dropped: &[Point],
-        nodes: usize,
-        owning: usize,
-        tie: impl Fn(u16, u16) -> Ordering,
-    ) -> Self {
-        let size = self.len() + added.len();
-        let mut hashes = Vec::with_capacity(size + WINDOW);
-        let mut owners = Vec::with_capacity(size + 1);
-        let mut added = added.iter().copied().peekable();
-        let mut dropped = dropped.iter().copied().peekable();
-
-        for (&hash, &old) in self.hashes.iter().zip(&self.owners[..self.len()]) {
-            let node = renumber[usize::from(old)];
-            if node == GONE || dropped.next_if(|point| point.hash == hash && point.node == old).is_some() {
-                continue;
-            }
-            while let Some(point) = added.next_if(|point| {
-                point.hash < hash || point.hash == hash && tie(point.node, node) == Ordering::Less
-            }) {
-                hashes.push(point.hash);
-                owners.push(point.node);
-            }
-            hashes.push(hash);
-            owners.push(node);
-        }
-        for point in added {
-            hashes.push(point.hash);
-            owners.push(point.node);
-        }
-
-        let (starts, shift) = index(&hashes);
         Self::close(hashes, owners, starts, shift, nodes, owning)
     }
 
@@ -160,17 +125,57 @@ impl Points {
     }
 
     /// Visits each node once, in the order of the points from `hash` on. O(points) at worst.
-    pub(super) fn walk(&self, hash: u64, visit: &mut dyn FnMut(usize) -> bool) {
-        if self.len() == 0 {
-            return;
-        }
-        let (before, after) = self.owners[..self.len()].split_at(self.position(hash));
+    ///
+    /// Generic, so that a short walk is not mostly indirect calls.
+    #[inline]
+    pub(super) fn walk(&self, hash: u64, mut visit: impl FnMut(usize) -> bool) {
         let mut seen = Seen::new(self.nodes);
-        for &node in after.iter().chain(before) {
-            if seen.insert(node) && (!visit(usize::from(node)) || seen.len == self.owning) {
-                return;
+        for half in self.from(hash) {
+            for &node in half {
+                if seen.insert(node) && (!visit(usize::from(node)) || seen.len == self.owning) {
+                    return;
+                }
             }
         }
+    }
+
+    /// The first so many nodes of the walk.
+    pub(super) fn replicas(&self, hash: u64, count: usize) -> Replicas {
+        let count = count.min(self.owning);
+        let mut replicas = Replicas::default();
+        if count > INLINE_REPLICAS {
+            self.walk(hash, |node| {
+                replicas.push(node);
+                replicas.len < count
+            });
+            return replicas;
+        }
+        if count == 0 {
+            return replicas;
+        }
+        // A small set remembers by itself which nodes it has, which saves a fifth of the time. The filter has
+        // a bit for each number modulo 64 and tells most nodes to be new.
+        let mut filter = 0_u64;
+        for half in self.from(hash) {
+            for &node in half {
+                let bit = 1 << (node % 64);
+                if filter & bit == 0 || !replicas.contains(&usize::from(node)) {
+                    filter |= bit;
+                    replicas.push(usize::from(node));
+                    if replicas.len == count {
+                        return replicas;
+                    }
+                }
+            }
+        }
+        replicas
+    }
+
+    /// The owners of all points from `hash` on: those up to the end of the list, then those before.
+    #[inline]
+    fn from(&self, hash: u64) -> [&[u16]; 2] {
+        let (before, after) = self.owners[..self.len()].split_at(self.position(hash));
+        [after, before]
     }
 
     /// The first point at or after `hash`, or the number of points if there is none.
@@ -178,15 +183,16 @@ impl Points {
     fn position(&self, hash: u64) -> usize {
         let bucket = bucket(hash, self.shift);
         let start = self.starts[bucket] as usize;
-        // The points are sorted, so as many are below `hash` as come before it. Counting all of the window beats
-        // stopping early: where to stop is a coin toss that the processor would guess wrong.
+        // The points are sorted, so as many are below `hash` as come before it. Counting all of the window
+        // beats stopping early: where to stop is a coin toss that the processor would guess wrong.
         let window = &self.hashes[start..start + WINDOW];
         let below: usize = window.iter().map(|&point| usize::from(point < hash)).sum();
         if below < WINDOW {
             return start + below;
         }
         let from = start + WINDOW;
-        // A bucket that ends inside the window leaves nothing to search: all before the next one are below `hash`.
+        // A bucket that ends inside the window leaves nothing to search: all before the next one are below
+        // `hash`.
         let end = (self.starts[bucket + 1] as usize).max(from);
         from + self.hashes[from..end].partition_point(|&point| point < hash)
     }
@@ -215,11 +221,10 @@ fn bucket(hash: u64, shift: u32) -> usize {
 
 /// The index of sorted points.
 #[expect(clippy::cast_possible_truncation, reason = "the caller bounds the number of points")]
-fn index(hashes: &[u64]) -> (Vec<u32>, u32) {
-    let (shift, buckets) = index_size(hashes.len());
+fn index(hashes: &[u64], shift: u32, buckets: usize) -> Vec<u32> {
     let mut starts = vec![0_u32; buckets + 1];
-    // The last point of a bucket has the last word on where the next bucket starts; empty ones then take after the
-    // bucket before.
+    // The last point of a bucket has the last word on where the next bucket starts; empty ones then take
+    // after the bucket before.
     for (i, &hash) in hashes.iter().enumerate() {
         starts[bucket(hash, shift) + 1] = i as u32 + 1;
     }
@@ -228,7 +233,7 @@ fn index(hashes: &[u64]) -> (Vec<u32>, u32) {
         last = last.max(*start);
         *start = last;
     }
-    (starts, shift)
+    starts
 }
 
 /// Sorts the points of one bucket, two parallel slices.
@@ -279,14 +284,19 @@ impl Seen {
     /// Adds a node; `false` if it was there.
     #[inline]
     fn insert(&mut self, node: u16) -> bool {
-        if self.len < FEW {
-            if self.few[..self.len].contains(&node) {
-                return false;
-            }
-            self.few[self.len] = node;
-            self.len += 1;
-            return true;
+        if self.len >= FEW {
+            return self.insert_in_many(node);
         }
+        if self.few[..self.len].contains(&node) {
+            return false;
+        }
+        self.few[self.len] = node;
+        self.len += 1;
+        true
+    }
+
+    #[cold]
+    fn insert_in_many(&mut self, node: u16) -> bool {
         if self.many.is_empty() {
             self.many.resize(self.nodes.div_ceil(64), 0);
             for node in self.few {
@@ -352,7 +362,7 @@ mod tests {
                 }
             }
             let mut walked = Vec::new();
-            circle.walk(hash, &mut |node| {
+            circle.walk(hash, |node| {
                 walked.push(node);
                 true
             });

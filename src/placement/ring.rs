@@ -1,21 +1,22 @@
 //! A consistent-hash ring with virtual nodes and weights.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
 };
 
 use super::{
-    KeyHash, Placement, PlacementError,
+    KeyHash, Placement, PlacementError, Replicas,
     key::PointEncoder,
-    points::{GONE, MAX_NODES, Point, Points, sort_points},
+    points::{Change, GONE, MAX_NODES, Point, Points, sort_points},
 };
 
-/// Keeps the busiest of 100 nodes within a quarter of the mean; 1000 nodes, within a third.
+/// Keeps the busiest of 100 nodes within a quarter of the mean, of 1000 nodes within about a third.
 const DEFAULT_VNODES: u32 = 160;
 
-/// Room for 1000 nodes with 160 virtual nodes and a mean weight of 26; takes 60 MB at most.
+/// Room for 1000 nodes with 160 virtual nodes and a mean weight of 26; takes about 60 MB.
 const DEFAULT_MAX_POINTS: usize = 1 << 22;
 
 /// The index counts points in 32 bits. Half of that leaves room for sums.
@@ -23,24 +24,26 @@ const LIMIT_POINTS: usize = 1 << 31;
 
 /// Places keys by consistent hashing with virtual nodes (Karger et al., 1997).
 ///
-/// Each node puts points on a circle of 2⁶⁴ places, and owns the keys between the point before and its own. A node that
-/// comes takes keys from all others evenly, one that goes leaves them to all others evenly, and no key moves between
-/// two nodes that stay. The right choice for caches and session affinity, where membership changes as machines do.
-/// Stateful shards, where every move costs a copy, want fewer and planned moves.
+/// Each node puts points on a circle of 2⁶⁴ places, and owns the keys between the point before and its own. A
+/// node that comes takes keys from all others evenly, one that goes leaves them to all others evenly, and no
+/// key moves between two nodes that stay. The right choice for caches and session affinity, where membership
+/// changes as machines do. Stateful shards, where every move costs a copy, want fewer and planned moves.
 ///
-/// **Points.** A node of weight `w` has `w × vnodes` points, numbered from 0: more weight adds points and moves no other
-/// node's keys. A point is the XXH3-64 of byte `09`, the node's id encoded as a key, and the point's number encoded as
-/// a key (see [`ShardKey`](super::ShardKey)), with the seed that structured keys have. A key belongs to the first
-/// point whose hash is not below its own, round the circle; of points in one place, to the node whose id sorts first
-/// as bytes. The order of the list has no say in this: it only numbers the nodes.
+/// **Points.** A node of weight `w` has `w × vnodes` points, numbered from 0: more weight adds points and
+/// moves no other node's keys. A point is the XXH3-64 of byte `09`, the node's id encoded as a key, and the
+/// point's number encoded as a key (see [`ShardKey`](super::ShardKey)), with the seed that structured keys
+/// have. A key belongs to the first point whose hash is not below its own, round the circle; of points in one
+/// place, to the node whose id sorts first as bytes. The order of the list has no say in this: it only
+/// numbers the nodes.
 ///
-/// **Balance.** A node's share varies by one part in √(points of the node): 8 % at the 160 virtual nodes that are
-/// the default. The busiest of 100 nodes is then at about 1.2 times the mean, of 1000 at about 1.3. Only more
-/// virtual nodes improve on that.
+/// **Balance.** A node's share varies by one part in √(points of the node): 8 % at the 160 virtual nodes that
+/// are the default. The busiest of 100 nodes is then at about 1.2 times the mean, of 1000 at about 1.3. Only
+/// more virtual nodes improve on that.
 ///
-/// **Cost.** [`locate`](Placement::locate) is O(1) expected, O(log points) at worst; [`walk`](Placement::walk) takes
-/// a few steps per node, O(points) at worst. A point takes 13 to 16 bytes. Building is O(points); [`with`](Self::with),
-/// [`without`](Self::without) and [`rebuild`](Self::rebuild) only copy the points that stay.
+/// **Cost.** [`locate`](Placement::locate) is O(1) expected, O(log points) at worst;
+/// [`walk`](Placement::walk) takes a few steps per node, O(points) at worst. A point takes 13 to 16 bytes.
+/// Building is O(points); [`with`](Self::with), [`without`](Self::without) and [`rebuild`](Self::rebuild)
+/// only copy the points that stay.
 ///
 /// ```
 /// use buttress::placement::{KeyHash, Placement, Ring};
@@ -85,10 +88,11 @@ impl Ring {
         RingBuilder { vnodes: DEFAULT_VNODES, max_points: DEFAULT_MAX_POINTS, mask: u64::MAX }
     }
 
-    /// A ring of the same settings over another list. Nodes that stay keep their points, whatever their new position.
+    /// A ring of the same settings over another list. Nodes that stay keep their points, whatever their new
+    /// position.
     ///
-    /// Equal to building afresh, and faster the less has changed: points that stay are copied in order, only new ones
-    /// are hashed and sorted.
+    /// Equal to building afresh, and faster the less has changed: points that stay are copied in order, only
+    /// new ones are hashed and sorted.
     ///
     /// # Errors
     ///
@@ -170,26 +174,24 @@ impl Ring {
         let mut renumber = vec![GONE; self.nodes.len()];
         let mut dropped = Vec::new();
         for (old, (node, &new)) in self.nodes.iter().zip(moves).enumerate() {
-            let Some(new) = new.filter(|&new| nodes[new].weight > 0) else { continue };
-            had[new] = node.weight;
-            renumber[old] = number(new);
-            self.builder.points_of(&node.id, nodes[new].weight..node.weight, old, &mut dropped);
+            let keeps = new.map_or(0, |new| nodes[new].weight.min(node.weight));
+            self.builder.points_of(&node.id, keeps..node.weight, old, &mut dropped);
+            if let Some(new) = new.filter(|_| keeps > 0) {
+                had[new] = keeps;
+                renumber[old] = number(new);
+            }
         }
         let mut added = Vec::new();
         for (new, node) in nodes.iter().enumerate() {
             self.builder.points_of(&node.id, had[new]..node.weight, new, &mut added);
         }
-        if added.len() >= self.points.len() {
+        if added.len() + dropped.len() >= self.points.len() {
             return self.builder.place(nodes);
         }
-        let owning = owning(&nodes);
-        let points = {
-            let tie = |a: u16, b: u16| nodes[usize::from(a)].id.cmp(&nodes[usize::from(b)].id);
-            let old_tie = |a: u16, b: u16| self.nodes[usize::from(a)].id.cmp(&self.nodes[usize::from(b)].id);
-            sort_points(&mut added, tie);
-            sort_points(&mut dropped, old_tie);
-            self.points.merge(&renumber, &added, &dropped, nodes.len(), owning, tie)
-        };
+        sort_points(&mut added, by_id(&nodes));
+        sort_points(&mut dropped, |a, b| a.cmp(&b));
+        let change = Change { renumber, added, dropped, nodes: nodes.len(), owning: owning(&nodes) };
+        let points = self.points.merge(&change, by_id(&nodes));
         Self { builder: self.builder.clone(), nodes, points }
     }
 }
@@ -206,6 +208,10 @@ impl Placement for Ring {
 
     fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
+        self.points.replicas(key.get(), count)
     }
 }
 
@@ -254,8 +260,8 @@ impl RingBuilder {
     ///
     /// # Errors
     ///
-    /// If an id occurs twice, if there are to be no virtual nodes, or if there are more than 65 535 nodes or more
-    /// points than [`max_points`](Self::max_points).
+    /// If an id occurs twice, if there are to be no virtual nodes, or if there are more than 65 535 nodes or
+    /// more points than [`max_points`](Self::max_points).
     ///
     /// ```
     /// use buttress::placement::{PlacementError, Ring};
@@ -311,8 +317,7 @@ impl RingBuilder {
         for (i, node) in nodes.iter().enumerate() {
             self.points_of(&node.id, 0..node.weight, i, &mut all);
         }
-        let tie = |a: u16, b: u16| nodes[usize::from(a)].id.cmp(&nodes[usize::from(b)].id);
-        let points = Points::sort(&all, nodes.len(), owning(&nodes), tie);
+        let points = Points::sort(&all, nodes.len(), owning(&nodes), by_id(&nodes));
         Ring { builder: self.clone(), nodes, points }
     }
 
@@ -331,6 +336,11 @@ impl RingBuilder {
 
 fn number(position: usize) -> u16 {
     u16::try_from(position).expect("a list of nodes is checked to be shorter than 2^16")
+}
+
+/// Orders nodes whose points coincide.
+fn by_id(nodes: &[Node]) -> impl Fn(u16, u16) -> Ordering {
+    |a, b| nodes[usize::from(a)].id.cmp(&nodes[usize::from(b)].id)
 }
 
 fn owning(nodes: &[Node]) -> usize {

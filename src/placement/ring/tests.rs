@@ -49,7 +49,9 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_ring_is_the_ring_built_afresh(builder in any_builder(), old in any_nodes(), new in any_nodes()) {
+    fn a_changed_ring_is_the_ring_built_afresh(
+        builder in any_builder(), old in any_nodes(), new in any_nodes(),
+    ) {
         let changed = builder.build(old).unwrap().rebuild(new.clone()).unwrap();
         let fresh = builder.build(new).unwrap();
         prop_assert_eq!(table(&changed), table(&fresh));
@@ -235,7 +237,7 @@ fn a_list_without_end_is_an_error() {
 #[test]
 fn the_last_of_65535_nodes_is_reachable() {
     let ring = Ring::builder().vnodes(1).build(numbered(65_535)).unwrap();
-    let last = (0_u64..).find(|&key| owner(&ring, key) == Some("node-65534"));
+    let last = (0..10_000_000_u64).find(|&key| owner(&ring, key) == Some("node-65534"));
     assert!(last.is_some());
     assert_eq!(ring.replicas(KeyHash::of("key"), 65_535).len(), 65_535);
     assert_eq!(ring.with("node-65534", 2).unwrap().points(), 65_536);
