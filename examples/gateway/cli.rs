@@ -27,8 +27,8 @@ Exit codes: 0 ended as told, 1 it could not run or finish, 2 the command line or
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Print(String),
-    Run(Args),
+    Print(&'static str),
+    Run(Box<Args>),
 }
 
 /// What the command line says of the gateway.
@@ -69,9 +69,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Comma
             _ => Err(format!("{name} wants a value")),
         };
         match name {
-            "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
+            "--help" | "-h" => return Ok(Command::Print(HELP)),
             "--version" | "-V" => {
-                return Ok(Command::Print(concat!("gateway ", env!("CARGO_PKG_VERSION")).to_owned()));
+                return Ok(Command::Print(concat!("gateway ", env!("CARGO_PKG_VERSION"))));
             }
             "--listen" => once(&mut args.listen, name, read::<Addr>(name, &value()?)?.0)?,
             "--admin" => once(&mut args.admin, name, read::<Addr>(name, &value()?)?.0)?,
@@ -90,7 +90,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Comma
     if args.config.is_some() && !args.upstreams.is_empty() {
         return Err("--upstream and --config exclude each other: name the upstream in the file".into());
     }
-    Ok(Command::Run(args))
+    Ok(Command::Run(Box::new(args)))
 }
 
 fn read<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, String> {
@@ -110,7 +110,7 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Result<Args, String> {
         match parse(arguments.iter().map(ToString::to_string))? {
-            Command::Run(args) => Ok(args),
+            Command::Run(args) => Ok(*args),
             Command::Print(text) => panic!("printed {text}"),
         }
     }

@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
             println!("{text}");
             Ok(())
         }
-        Ok(Command::Run(args)) => run(args).await,
+        Ok(Command::Run(args)) => run(*args).await,
         Err(wrong) => Err(Failure::Usage(wrong)),
     };
     match outcome {

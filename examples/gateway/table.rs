@@ -42,7 +42,7 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
         format!("{} requests, {} errors, {} in flight", totals.requests, totals.failures, totals.in_flight);
     for node in &snapshot.nodes {
         let share = node.share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0));
-        line.push_str(&format!("; {} {} {share} {}", node.id, state(node), latency(node)));
+        line += &format!("; {} {} {share} {}", node.id, state(node), latency(node));
     }
     line
 }

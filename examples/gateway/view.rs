@@ -97,8 +97,8 @@ impl Shown {
 fn frame(lines: &[String], before: usize) -> String {
     // Up to the first line of before; each line is cleared to its end, and what is below too.
     let up = if before == 0 { String::new() } else { format!("\x1b[{before}F") };
-    let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("{up}{lines}\x1b[J")
+    let lines: Vec<_> = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("{up}{}\x1b[J", lines.concat())
 }
 
 #[cfg(test)]

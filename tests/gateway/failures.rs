@@ -17,6 +17,8 @@ use crate::{
     support::{Raw, empty, full, http1, nobody, serve, soon},
 };
 
+const ASK: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 /// A server whose sockets all close when this is dropped.
 struct Mortal(Option<Runtime>);
 
@@ -149,7 +151,6 @@ async fn connections_beyond_the_limit_wait() {
     let gateway =
         Gateway::with(&format!("max_connections = 1\n[[upstream]]\nid = \"a\"\nurl = \"http://{server}\"\n"))
             .await;
-    const ASK: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut first = Raw::connect(gateway.addr).await;
     first.send(ASK).await;
     first.until("x").await.unwrap();

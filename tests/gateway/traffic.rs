@@ -127,7 +127,7 @@ async fn the_same_key_meets_the_same_node() {
     let mut config = "policy = { name = \"consistent_hash\", key = \"header:x-user\" }\n".to_owned();
     for name in ["a", "b", "c"] {
         let server = serve(move |_: Request<Incoming>| async move { Response::new(full(name)) }).await;
-        config.push_str(&format!("[[upstream]]\nid = \"{name}\"\nurl = \"http://{server}\"\n"));
+        config += &format!("[[upstream]]\nid = \"{name}\"\nurl = \"http://{server}\"\n");
     }
     let gateway = Gateway::with(&config).await;
     let ask = async |user: u32| {

@@ -48,7 +48,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, message, place } = self;
         let Some(Place { line, column, width, text }) = place else { return write!(f, "{file}: {message}") };
-        write!(f, "{file}:{line}:{}: {message}\n", column + 1)?;
+        writeln!(f, "{file}:{line}:{}: {message}", column + 1)?;
         // Tabs are kept, so that the mark stands where it should.
         let indent: String = text.chars().take(*column).map(|c| if c == '\t' { c } else { ' ' }).collect();
         write!(
