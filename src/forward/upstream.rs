@@ -13,22 +13,23 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::BoxError;
 use tower_service::Service;
 
 use self::connection::SharedConnection;
+use self::pool::Pool;
 use self::progress::{Progress, Tracked};
 use super::HopByHop;
 
+mod body;
 mod connection;
 mod error;
+mod pool;
 mod progress;
 mod target;
 
+pub use body::UpstreamBody;
 pub use error::{UpstreamError, UpstreamErrorKind};
 use target::Target;
 pub use target::UpstreamUrlError;
@@ -74,7 +75,7 @@ struct Shared {
 }
 
 enum Transport {
-    Http1(Client<HttpConnector, SendBody>),
+    Http1(Arc<Pool>),
     Http2(SharedConnection),
 }
 
@@ -110,7 +111,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Incoming>;
+    type Response = Response<UpstreamBody>;
     type Error = UpstreamError;
     type Future = ResponseFuture;
 
@@ -129,11 +130,11 @@ where
 
 /// The future of [`Upstream`].
 pub struct ResponseFuture {
-    inner: Pin<Box<dyn Future<Output = Result<Response<Incoming>, UpstreamError>> + Send>>,
+    inner: Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send>>,
 }
 
 impl Future for ResponseFuture {
-    type Output = Result<Response<Incoming>, UpstreamError>;
+    type Output = Result<Response<UpstreamBody>, UpstreamError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx)
@@ -151,7 +152,7 @@ impl Shared {
         &self,
         request: Request<SendBody>,
         progress: &Progress,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let mut answer = pin!(self.transport.send(request));
         let answer = loop {
             let Some(patience) = self.response_timeout else { break answer.await };
@@ -200,7 +201,7 @@ impl Shared {
 
     fn shape_http1<B: Body>(&self, parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
         parts.version = Version::HTTP_11;
-        parts.uri = uri(self.target.authority.clone(), path);
+        parts.uri = path.into();
         let headers = &mut parts.headers;
         if let Ok(host) = HeaderValue::from_str(host.as_str()) {
             headers.insert(HOST, host);
@@ -265,10 +266,10 @@ fn state_framing<B: Body>(method: &Method, headers: &mut HeaderMap, body: &B) {
 }
 
 impl Transport {
-    async fn send(&self, request: Request<SendBody>) -> Result<Response<Incoming>, UpstreamError> {
+    async fn send(&self, request: Request<SendBody>) -> Result<Response<UpstreamBody>, UpstreamError> {
         match self {
-            Self::Http1(client) => client.request(request).await.map_err(UpstreamError::from_client),
-            Self::Http2(connection) => connection.send(request).await,
+            Self::Http1(pool) => pool.send(request).await,
+            Self::Http2(connection) => Ok(connection.send(request).await?.map(UpstreamBody::shared)),
         }
     }
 }
@@ -359,14 +360,11 @@ impl UpstreamBuilder {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(self.connect_timeout);
+        let server = uri(target.authority.clone(), PathAndQuery::from_static("/"));
         let transport = if self.http2 {
-            let uri = uri(target.authority.clone(), PathAndQuery::from_static("/"));
-            Transport::Http2(SharedConnection::new(connector, uri, self.connect_timeout))
+            Transport::Http2(SharedConnection::new(connector, server, self.connect_timeout))
         } else {
-            let mut client = Client::builder(TokioExecutor::new());
-            client.pool_timer(TokioTimer::new());
-            client.pool_idle_timeout(self.idle_timeout).pool_max_idle_per_host(self.max_idle);
-            Transport::Http1(client.build(connector))
+            Transport::Http1(Pool::new(connector, server, self.max_idle, self.idle_timeout))
         };
         let (preserve_host, response_timeout) = (self.preserve_host, self.response_timeout);
         Ok(Upstream { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) })
