@@ -13,6 +13,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower::BoxError;
 use tower_service::Service;
@@ -196,7 +197,13 @@ impl Shared {
             Transport::Http1(_) => self.shape_http1(&mut parts, &body, &host, path),
             Transport::Http2(_) => shape_http2(&mut parts, host, path),
         }
-        Ok(Request::from_parts(parts, UnsyncBoxBody::new(Tracked::new(body, Arc::clone(progress)))))
+        // Without a body there is no progress, and a box for nothing takes no room.
+        let body = if body.is_end_stream() {
+            UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}))
+        } else {
+            UnsyncBoxBody::new(Tracked::new(body, Arc::clone(progress)))
+        };
+        Ok(Request::from_parts(parts, body))
     }
 
     fn shape_http1<B: Body>(&self, parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
