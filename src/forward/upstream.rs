@@ -1,7 +1,8 @@
 //! One server behind the proxy, and the connections to it.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use self::connection::SharedConnection;
+use self::patience::Patience;
 use self::pool::Pool;
 use self::progress::{Progress, Tracked};
 use super::HopByHop;
@@ -26,6 +28,7 @@ use super::HopByHop;
 mod body;
 mod connection;
 mod error;
+mod patience;
 mod pool;
 mod progress;
 mod target;
@@ -77,7 +80,7 @@ struct Shared {
 
 enum Transport {
     Http1(Arc<Pool>),
-    Http2(SharedConnection),
+    Http2(Arc<SharedConnection>),
 }
 
 impl Upstream {
@@ -122,16 +125,27 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let shared = Arc::clone(&self.shared);
+        let shared = &*self.shared;
         let progress = Arc::new(Progress::default());
-        let request = shared.rewrite(request, &progress);
-        ResponseFuture { inner: Box::pin(async move { shared.send(request?, &progress).await }) }
+        let limit = shared.response_timeout;
+        let inner: Answer = match (shared.rewrite(request, &progress), &shared.transport) {
+            (Ok(request), Transport::Http1(pool)) => {
+                Box::pin(Patience::new(pool.send(request), limit, progress))
+            }
+            (Ok(request), Transport::Http2(connection)) => {
+                Box::pin(Patience::new(Arc::clone(connection).send(request), limit, progress))
+            }
+            (Err(error), _) => Box::pin(ready(Err(error))),
+        };
+        ResponseFuture { inner }
     }
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send>>;
+
 /// The future of [`Upstream`].
 pub struct ResponseFuture {
-    inner: Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send>>,
+    inner: Answer,
 }
 
 impl Future for ResponseFuture {
@@ -149,31 +163,6 @@ impl fmt::Debug for ResponseFuture {
 }
 
 impl Shared {
-    async fn send(
-        &self,
-        request: Request<SendBody>,
-        progress: &Progress,
-    ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        let mut answer = pin!(self.transport.send(request));
-        let answer = loop {
-            let Some(patience) = self.response_timeout else { break answer.await };
-            let before = progress.frames();
-            match tokio::time::timeout(patience, answer.as_mut()).await {
-                Ok(answer) => break answer,
-                // A long upload is no silence.
-                Err(_) if progress.frames() != before => {}
-                Err(_) if progress.waits_for_client() => {
-                    return Err(UpstreamError::new(UpstreamErrorKind::Request, "the client stopped sending"));
-                }
-                Err(silence) => return Err(UpstreamError::new(UpstreamErrorKind::Timeout, silence)),
-            }
-        };
-        // The transports tell a failed request body in several ways, some of which look like the server's fault.
-        answer.map_err(
-            |error| if progress.failed() { error.with_kind(UpstreamErrorKind::Request) } else { error },
-        )
-    }
-
     fn rewrite<B>(
         &self,
         request: Request<B>,
@@ -272,15 +261,6 @@ fn state_framing<B: Body>(method: &Method, headers: &mut HeaderMap, body: &B) {
     }
 }
 
-impl Transport {
-    async fn send(&self, request: Request<SendBody>) -> Result<Response<UpstreamBody>, UpstreamError> {
-        match self {
-            Self::Http1(pool) => pool.send(request).await,
-            Self::Http2(connection) => Ok(connection.send(request).await?.map(UpstreamBody::shared)),
-        }
-    }
-}
-
 /// Settings of an [`Upstream`].
 ///
 /// | setting | default | because |
@@ -369,7 +349,7 @@ impl UpstreamBuilder {
         connector.set_connect_timeout(self.connect_timeout);
         let server = uri(target.authority.clone(), PathAndQuery::from_static("/"));
         let transport = if self.http2 {
-            Transport::Http2(SharedConnection::new(connector, server, self.connect_timeout))
+            Transport::Http2(Arc::new(SharedConnection::new(connector, server, self.connect_timeout)))
         } else {
             Transport::Http1(Pool::new(connector, server, self.max_idle, self.idle_timeout))
         };

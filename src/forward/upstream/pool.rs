@@ -44,22 +44,27 @@ impl Pool {
         Arc::new(Self { connector, server, max_idle, idle_timeout, idle: Mutex::default() })
     }
 
-    pub(super) async fn send(
+    /// Not an `async fn`, which would keep room for the request twice; and connecting, which is rare, is boxed, so that
+    /// the future of every request need not have room for it.
+    pub(super) fn send(
         self: &Arc<Self>,
         mut request: Request<SendBody>,
-    ) -> Result<Response<UpstreamBody>, UpstreamError> {
-        loop {
-            let (mut line, is_new) = match self.take() {
-                Some(line) => (line, false),
-                None => (self.connect().await?, true),
-            };
-            match line.exchange(request).await {
-                Ok(response) => return Ok(self.begin_body(line, response)),
-                Err(mut error) => match error.take_message() {
-                    // The server closed the connection before it took the request: the next one may do better.
-                    Some(unsent) if !is_new => request = unsent,
-                    _ => return Err(UpstreamError::from_hyper(error.into_error())),
-                },
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send + use<> {
+        let pool = Arc::clone(self);
+        async move {
+            loop {
+                let (mut line, is_new) = match pool.take() {
+                    Some(line) => (line, false),
+                    None => (Box::pin(pool.connect()).await?, true),
+                };
+                match line.exchange(request).await {
+                    Ok(response) => return Ok(pool.begin_body(line, response)),
+                    Err(mut error) => match error.take_message() {
+                        // The server closed the connection before it took the request: the next one may do better.
+                        Some(unsent) if !is_new => request = unsent,
+                        _ => return Err(UpstreamError::from_hyper(error.into_error())),
+                    },
+                }
             }
         }
     }
@@ -157,18 +162,22 @@ pub(super) struct Line {
 }
 
 impl Line {
-    async fn exchange(
+    /// Not an `async fn`, which would keep room for the request to its end.
+    fn exchange(
         &mut self,
         request: Request<SendBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<SendBody>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<SendBody>>>> {
+        let answer = self.sender.try_send_request(request);
         let driver = &mut self.driver;
-        // Only the driver brings the answer about, so the answer itself need not wake anybody.
-        poll_fn(|cx| {
-            drive(driver, cx);
-            answer.as_mut().poll(&mut quiet())
-        })
-        .await
+        async move {
+            let mut answer = pin!(answer);
+            // Only the driver brings the answer about, so the answer itself need not wake anybody.
+            poll_fn(|cx| {
+                drive(driver, cx);
+                answer.as_mut().poll(&mut quiet())
+            })
+            .await
+        }
     }
 
     /// Goes on with reading and writing. What comes of it is told by the answer and its body.
