@@ -1,5 +1,7 @@
 //! A snapshot as text: a table for people who watch, a line for logs.
 
+use std::iter;
+
 use buttress::cluster::Admin;
 
 use crate::status::{NodeStatus, Snapshot};
@@ -7,7 +9,7 @@ use crate::status::{NodeStatus, Snapshot};
 /// How wide a full bar is.
 const BAR: usize = 20;
 
-/// The longest name that is shown whole. With it, a line has at most 80 columns: one that wraps would spoil the table.
+/// The longest name that is shown whole: lines that wrap would spoil the table.
 const NAME: usize = 16;
 
 /// One line for each node, under a head, over the sums.
@@ -38,13 +40,14 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
 /// Everything in one line.
 pub(crate) fn summary(snapshot: &Snapshot) -> String {
     let totals = &snapshot.totals;
-    let mut line =
+    let sums =
         format!("{} requests, {} errors, {} in flight", totals.requests, totals.failures, totals.in_flight);
-    for node in &snapshot.nodes {
+    let node = |node: &NodeStatus| {
         let share = node.share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0));
-        line += &format!("; {} {} {share} {}", node.id, state(node), latency(node));
-    }
-    line
+        format!("{} {} {share} {}", node.id, state(node), latency(node))
+    };
+    let parts: Vec<_> = iter::once(sums).chain(snapshot.nodes.iter().map(node)).collect();
+    parts.join("; ")
 }
 
 fn line(
@@ -153,7 +156,7 @@ slow             suspended         3      20 s   1234567      2   12 % ██
     }
 
     #[test]
-    fn no_line_is_wider_than_a_small_terminal() {
+    fn no_line_grows_with_what_it_shows() {
         let widest =
             Snapshot { nodes: vec![node("a-name-that-is-far-too-long", Some(1.0), None)], ..snapshot() };
         for line in table(&widest) {

@@ -183,7 +183,7 @@ impl Shared {
         let host = host.unwrap_or_else(|| self.target.authority.clone());
         let path = self.target.path(&parts.uri)?;
         match self.transport {
-            Transport::Http1(_) => self.shape_http1(&mut parts, &body, &host, path),
+            Transport::Http1(_) => shape_http1(&mut parts, &body, &host, path),
             Transport::Http2(_) => shape_http2(&mut parts, host, path),
         }
         // Without a body there is no progress, and a box for nothing takes no room.
@@ -194,21 +194,21 @@ impl Shared {
         };
         Ok(Request::from_parts(parts, body))
     }
+}
 
-    fn shape_http1<B: Body>(&self, parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
-        parts.version = Version::HTTP_11;
-        parts.uri = path.into();
-        let headers = &mut parts.headers;
-        if let Ok(host) = HeaderValue::from_str(host.as_str()) {
-            headers.insert(HOST, host);
-        }
-        join_cookies(headers);
-        // "A sender of TE MUST also send a "TE" connection option" (RFC 9110, section 10.1.4)
-        if headers.contains_key(TE) {
-            headers.append(CONNECTION, HeaderValue::from_static("te"));
-        }
-        state_framing(&parts.method, headers, body);
+fn shape_http1<B: Body>(parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
+    parts.version = Version::HTTP_11;
+    parts.uri = path.into();
+    let headers = &mut parts.headers;
+    if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+        headers.insert(HOST, host);
     }
+    join_cookies(headers);
+    // "A sender of TE MUST also send a "TE" connection option" (RFC 9110, section 10.1.4)
+    if headers.contains_key(TE) {
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    state_framing(&parts.method, headers, body);
 }
 
 fn shape_http2(parts: &mut Parts, host: Authority, path: PathAndQuery) {

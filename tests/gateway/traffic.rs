@@ -124,12 +124,12 @@ async fn nodes_are_drained_added_and_removed_by_command() {
 
 #[tokio::test]
 async fn the_same_key_meets_the_same_node() {
-    let mut config = "policy = { name = \"consistent_hash\", key = \"header:x-user\" }\n".to_owned();
+    let mut config = vec!["policy = { name = \"consistent_hash\", key = \"header:x-user\" }\n".to_owned()];
     for name in ["a", "b", "c"] {
         let server = serve(move |_: Request<Incoming>| async move { Response::new(full(name)) }).await;
-        config += &format!("[[upstream]]\nid = \"{name}\"\nurl = \"http://{server}\"\n");
+        config.push(format!("[[upstream]]\nid = \"{name}\"\nurl = \"http://{server}\"\n"));
     }
-    let gateway = Gateway::with(&config).await;
+    let gateway = Gateway::with(&config.concat()).await;
     let ask = async |user: u32| {
         let request = Request::get("/").header("host", "a").header("x-user", user).body(empty()).unwrap();
         text(send(gateway.addr, request).await).await
