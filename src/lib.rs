@@ -1,11 +1,75 @@
-//! Scaling building blocks for [`tower`] services.
+//! Scaling building blocks for Rust services: what takes a [`tower`] service from one server to many.
+//!
+//! Each block works alone and fits between the parts that you already have: hyper, axum, tonic, or a plain function.
+//!
+//! | block | what it does |
+//! |---|---|
+//! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
+//! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
+//! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
+//! | [`placement`] | says which node owns a key, the same on every machine and for ever |
+//! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
+//! | [`cache`] | one trait for caches, with adapters for those that people have |
+//!
+//! # Five minutes
+//!
+//! ```
+//! use buttress::{
+//!     balance::{Balance, LeastResponseTime},
+//!     cluster::{Cluster, Node},
+//! };
+//! use tower::{Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = |name: &'static str| {
+//!     let reply = move |_: ()| async move { Ok::<_, std::io::Error>(name) };
+//!     (Node::new(name), service_fn(reply))
+//! };
+//! // The application keeps the handle, services get clones of it.
+//! let cluster = Cluster::new([node("a"), node("b")])?;
+//! let mut service = Balance::new(cluster.clone(), LeastResponseTime::new());
+//! println!("{} answered", service.ready().await?.call(()).await?);
+//!
+//! cluster.remove("a");
+//! assert_eq!(service.ready().await?.call(()).await?, "b");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! By default there is no HTTP and no socket in it. Each feature compiles alone, adds API and changes no behaviour.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
+//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
+//! | `dns` | `discover::dns`: nodes found through DNS |
+//! | `serde` | node ids and states in configuration files |
+//! | `hashring` | a placement that agrees with the `hashring` crate |
+//! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
+//!
+//! # How it is built
+//!
+//! Every decision is made by a synchronous core that is given the time ([`time::Clock`]) and the randomness
+//! ([`rng::Rng`]) it uses; the services around it only do I/O. State lives in cheap handles, such as
+//! [`cluster::Cluster`]. Nothing here waits for a lock while a request is on its way to a node, and whoever drops a
+//! future, at any point, leaves the counts right.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod balance;
+pub mod cache;
 pub mod cluster;
+pub mod discover;
 #[cfg(feature = "http")]
 pub mod forward;
 pub mod placement;
 pub mod rng;
 pub mod time;
+
+/// The README's code compiles and runs.
+#[cfg(all(doctest, feature = "proxy"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

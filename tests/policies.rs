@@ -22,7 +22,7 @@ fn policies() -> Vec<Arc<dyn Policy>> {
         Arc::new(LeastRequest::new()),
         Arc::new(LeastRequest::of(5)),
         Arc::new(LeastRequest::of_all()),
-        Arc::new(LeastResponseTime::default()),
+        Arc::new(LeastResponseTime::new()),
         Arc::new(IpHash::new()),
         Arc::new(ConsistentHash::ring(20).load_bound(125)),
     ]
@@ -72,7 +72,7 @@ fn eligible(version: &Version<u8>) -> Vec<String> {
     let health = |priority: u8| {
         let all = weight(&|m| m.node.priority == priority);
         let usable = weight(&|m| m.node.priority == priority && up(m));
-        if all == 0 { 0 } else { (usable * 140 / all).min(100) }
+        (usable * 140).checked_div(all).unwrap_or(0).min(100)
     };
     let total = (0..3).map(health).sum::<u64>();
     let panics = |priority: u8| {
@@ -297,10 +297,12 @@ fn state_outlives_weight_changes_and_a_short_absence() {
     let clock = ManualClock::new();
     let builder = Cluster::builder().clock(clock.clone()).drain_window(Duration::from_secs(60));
     let cluster = builder.build([(Node::new("a"), 0), (Node::new("b"), 1)]).unwrap();
-    let balance = Balance::new(cluster.clone(), LeastResponseTime::default());
+    let balance = Balance::new(cluster.clone(), LeastResponseTime::new());
     let mut guards: Vec<_> = (0..10).map(|_| balance.pick(None).unwrap().1).collect();
     clock.advance(Duration::from_millis(20));
-    guards.iter_mut().for_each(|guard| guard.judge(Verdict::Success));
+    for guard in &mut guards {
+        guard.judge(Verdict::Success);
+    }
     cluster.set_health("a", Health::Up).unwrap();
     let before = cluster.get("a").unwrap();
     cluster.set_weight("a", 7).unwrap();

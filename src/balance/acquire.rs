@@ -9,7 +9,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{Error, NoNode, Queue, service::Shared};
+use super::{Error, Queue, service::Shared};
 use crate::{
     cluster::{FailureKind, LoadGuard, NodeId, Verdict},
     placement::KeyHash,
@@ -17,6 +17,9 @@ use crate::{
 
 /// How many nodes that are not ready a request waits for at once.
 const MAX_BUSY: usize = 3;
+
+/// A node's service that is ready, or why there is none.
+type Found<S, E> = Result<(S, LoadGuard), Error<E>>;
 
 /// What is known of a request that has not found its node at once.
 pub(super) struct Search<S, E> {
@@ -29,10 +32,7 @@ pub(super) struct Search<S, E> {
 }
 
 /// A node that is ready, and not among those tried: the first of several that are asked in turn.
-pub(super) async fn acquire<S, Req>(
-    shared: Arc<Shared<S>>,
-    search: Search<S, S::Error>,
-) -> Result<(S, LoadGuard), Error<S::Error>>
+pub(super) async fn acquire<S, Req>(shared: Arc<Shared<S>>, search: Search<S, S::Error>) -> Found<S, S::Error>
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
 {
@@ -44,20 +44,29 @@ where
         not_ready(guard, error)
     });
     loop {
-        let picked = if busy.len() < MAX_BUSY { Some(shared.pick(key, &tried)) } else { None };
-        let more = matches!(picked, Some(Ok(_)));
-        let candidate = match (picked, failure.take()) {
-            (Some(Ok(candidate)), kept) => {
-                failure = kept;
-                Some(candidate)
-            }
-            (Some(Err(_)), Some(failure)) if busy.is_empty() => return Err(failure),
-            (Some(Err(why)), None) if busy.is_empty() => Some(queue_up(&shared, key, &tried, why).await?),
-            (_, kept) => {
-                failure = kept;
-                None
+        let queue = shared.queue.filter(|_| busy.is_empty());
+        let (candidate, waits) = if queue.is_some() && shared.cluster.gate().is_crowded() {
+            (None, queue)
+        } else if busy.len() == MAX_BUSY {
+            (None, None)
+        } else {
+            match shared.pick(key, &tried) {
+                Ok(candidate) => (Some(candidate), None),
+                Err(why) if busy.is_empty() && (queue.is_none() || why.full == 0) => {
+                    return Err(failure.unwrap_or(Error::NoNode(why)));
+                }
+                Err(_) => (None, queue),
             }
         };
+        let candidate = match waits {
+            Some(queue) => match queue_up(&shared, queue, key, &tried).await {
+                Ok(candidate) => Some(candidate),
+                // What a node said tells more.
+                Err(error) => return Err(failure.unwrap_or(error)),
+            },
+            None => candidate,
+        };
+        let more = candidate.is_some();
         if let Some(candidate) = candidate {
             tried.push(candidate.1.member().node.id.clone());
             busy.push(candidate);
@@ -68,7 +77,13 @@ where
             ready => ready.map(Some),
         });
         match ready.await {
-            Some(Ok(candidate)) => return Ok(candidate),
+            Some(Ok(candidate)) => {
+                // The others have seen nothing of it.
+                for (_, guard) in busy {
+                    guard.withdraw();
+                }
+                return Ok(candidate);
+            }
             Some(Err(error)) => failure = Some(error),
             None => {}
         }
@@ -76,10 +91,7 @@ where
 }
 
 /// The first service to be ready or to fail, taken out of `busy`.
-fn poll_any<S, Req>(
-    busy: &mut Vec<(S, LoadGuard)>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(S, LoadGuard), Error<S::Error>>>
+fn poll_any<S, Req>(busy: &mut Vec<(S, LoadGuard)>, cx: &mut Context<'_>) -> Poll<Found<S, S::Error>>
 where
     S: Service<Req>,
 {
@@ -102,34 +114,35 @@ fn not_ready<E>(mut guard: LoadGuard, source: E) -> Error<E> {
     Error::Node { node: guard.member().node.id.clone(), source }
 }
 
-/// Waits for a node to have room, if nodes are full and there is a queue with a place in it.
+/// Waits in the queue for a node to have room.
 async fn queue_up<S, E>(
     shared: &Shared<S>,
+    queue: Queue,
     key: Option<KeyHash>,
     tried: &[NodeId],
-    mut why: NoNode,
-) -> Result<(S, LoadGuard), Error<E>>
+) -> Found<S, E>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let Some(Queue { limit, patience }) = shared.queue else { return Err(Error::NoNode(why)) };
+    let Queue { limit, patience } = queue;
     let place = shared.cluster.gate().enter(limit.get()).ok_or(Error::QueueFull)?;
     let mut timeout = pin!(tokio::time::sleep(patience));
-    while why.full > 0 {
-        let mut freed = pin!(place.freed());
-        // Registered before the try, so that room which appears in between is not missed.
-        freed.as_mut().enable();
-        match shared.pick(key, tried) {
-            Ok(candidate) => return Ok(candidate),
-            Err(reason) => why = reason,
-        }
-        let freed = poll_fn(|cx| match freed.as_mut().poll(cx) {
+    loop {
+        let called = poll_fn(|cx| match place.poll_called(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending => timeout.as_mut().poll(cx).map(|()| false),
         });
-        if !freed.await {
+        if !called.await {
             return Err(Error::QueueTimeout(patience));
         }
+        let picked = shared.pick(key, tried);
+        // What this one leaves, or may not use because it tried that node before, is for those behind.
+        if place.is_shared() && shared.could_pick(&[]) {
+            place.pass_on();
+        }
+        match picked {
+            Err(why) if why.full > 0 => {}
+            picked => return picked.map_err(Error::NoNode),
+        }
     }
-    Err(Error::NoNode(why))
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -245,6 +245,16 @@ impl<S> Chooser<S> {
         let Ok(_alone) = self.counting.try_lock() else { return };
         // Before the count: a change during it is then counted again.
         self.counted.store(epoch, Ordering::Relaxed);
+        self.count_usable();
+    }
+
+    /// Counts the usable capacity anew, after any count that is under way.
+    pub(super) fn recount(&self) {
+        let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count_usable();
+    }
+
+    fn count_usable(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
             let usable = capacity(&group.nodes, |member| member.state.health().is_usable());
             group.usable.store(usable, Ordering::Relaxed);
@@ -254,12 +264,19 @@ impl<S> Chooser<S> {
     /// Why nothing could be chosen.
     pub(super) fn explain(&self, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode::default();
+        let total = self.total_health();
+        // A node that is down stays so when it has less to do: it is full only where health is ignored.
+        let ignores_health = |member: &Member| {
+            let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
+            tier.is_some_and(|tier| self.is_in_panic(tier, total))
+        };
         for member in self.version.iter() {
             let count = if !member.node.takes_new_picks() {
                 &mut why.inactive
             } else if cx.was_tried(member) {
                 &mut why.tried
-            } else if member.state.is_full() {
+            } else if member.state.is_full() && (member.state.health().is_usable() || ignores_health(member))
+            {
                 &mut why.full
             } else {
                 &mut why.unhealthy

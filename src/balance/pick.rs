@@ -119,7 +119,13 @@ impl<'a> PickCx<'a> {
     /// As [`can_take`](Self::can_take), for the node at an index of `nodes`, which must be in range: one step faster.
     #[inline]
     pub(crate) fn can_take_at(&self, nodes: &Nodes, index: usize) -> bool {
-        self.has_room(&nodes.states()[index]) && (self.tried.is_empty() || !self.was_tried(&nodes[index]))
+        self.has_room(&nodes.states()[index]) && (self.is_first_try() || !self.was_tried(&nodes[index]))
+    }
+
+    /// Whether no node was tried before.
+    #[inline]
+    pub(crate) fn is_first_try(&self) -> bool {
+        self.tried.is_empty()
     }
 
     #[inline]
@@ -132,10 +138,11 @@ impl<'a> PickCx<'a> {
     /// last request.
     #[inline]
     pub fn is_suspended(&self, state: &NodeState) -> bool {
-        state.failure_streak() > 0 && state.is_suspended(self.now())
+        state.is_failing() && state.is_suspended(self.now())
     }
 
     /// The time of this choice, read from the clock once and only if asked for.
+    #[inline]
     pub fn now(&self) -> Instant {
         self.now.get().unwrap_or_else(|| {
             let now = self.clock.now();

@@ -226,30 +226,24 @@ where
 
 /// Puts a [`Retry`] around a [`Balance`].
 #[derive(Clone, Debug)]
-pub struct RetryLayer<R> {
-    repeat: R,
-    budget: Arc<Budget>,
-    tries: NonZeroU32,
-}
+pub struct RetryLayer<R>(Retry<(), R>);
 
 impl<R> RetryLayer<R> {
     /// A layer whose services share one default [`Budget`].
     pub fn new(repeat: R) -> Self {
-        Self { repeat, budget: Arc::default(), tries: TRIES }
+        Self(Retry::new((), repeat))
     }
 
-    /// Sets the budget.
+    /// As [`Retry::budget`].
     #[must_use]
-    pub fn budget(mut self, budget: impl Into<Arc<Budget>>) -> Self {
-        self.budget = budget.into();
-        self
+    pub fn budget(self, budget: impl Into<Arc<Budget>>) -> Self {
+        Self(self.0.budget(budget))
     }
 
-    /// Sets on how many nodes a request is tried in all; 0 counts as 1.
+    /// As [`Retry::tries`].
     #[must_use]
-    pub fn tries(mut self, tries: u32) -> Self {
-        self.tries = NonZeroU32::new(tries).unwrap_or(NonZeroU32::MIN);
-        self
+    pub fn tries(self, tries: u32) -> Self {
+        Self(self.0.tries(tries))
     }
 }
 
@@ -257,6 +251,7 @@ impl<B, R: Clone> Layer<B> for RetryLayer<R> {
     type Service = Retry<B, R>;
 
     fn layer(&self, balance: B) -> Retry<B, R> {
-        Retry { balance, repeat: self.repeat.clone(), budget: Arc::clone(&self.budget), tries: self.tries }
+        let Retry { balance: (), repeat, budget, tries } = self.0.clone();
+        Retry { balance, repeat, budget, tries }
     }
 }

@@ -26,6 +26,10 @@ use crate::{
 /// How often a pick is repeated when others fill the chosen node in between.
 const MAX_PICKS: usize = 16;
 
+/// How often a pick is repeated that found only nodes which are down. Their health may change while it looks, so that it
+/// finds neither those that were up a moment ago nor those that are up now, nor that they are too few.
+const MAX_DOUBTS: usize = 4;
+
 /// Where requests wait while every node is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
@@ -57,7 +61,7 @@ impl Queue {
 ///
 /// Type parameters: `S` is the service of each node; `K` finds the key of a request, `J` judges the answer, `C` says when
 /// a request is over. The defaults suit a policy without keys and responses without bodies; for HTTP, see
-/// [`Balance::http`].
+/// `Balance::http` (feature `http`).
 pub struct Balance<S, K = NoKey, J = ErrorsFail, C = OnResponse> {
     pub(super) shared: Arc<Shared<S>>,
     pub(super) key: K,
@@ -150,9 +154,9 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         let shared = &self.shared;
         let key = self.key.key(&request);
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
-        let search = || Search { key, tried: tried.to_vec(), busy: None, failed: None };
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
+        let search = || Search { key, tried: tried.to_vec(), busy: None, failed: None };
         let search = if crowded {
             search()
         } else {
@@ -253,9 +257,18 @@ impl<S: Send + Sync + 'static> Shared<S> {
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
         let clock = &**self.cluster.clock();
         let mut cx = PickCx::new(clock, Rng::from_thread()).key(key).tried(tried);
+        let mut doubts = MAX_DOUBTS;
         // A node may fill up between the choice and the count; each time some other request was let in.
         for _ in 0..MAX_PICKS {
-            let Some(endpoint) = chooser.choose(&mut cx, epoch) else { break };
+            let Some(endpoint) = chooser.choose(&mut cx, epoch) else {
+                let why = chooser.explain(&cx);
+                if why.unhealthy == 0 || doubts == 0 {
+                    return Err(why);
+                }
+                doubts -= 1;
+                chooser.recount();
+                continue;
+            };
             let member = &endpoint.member;
             let guard = if self.observes_latency {
                 LoadGuard::start_at(member, cx.now())

@@ -1,24 +1,59 @@
 //! Where callers wait while every node is full.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+    task::{Context, Poll, Waker},
+};
 
-use tokio::sync::{Notify, futures::Notified};
-
-/// A bounded queue of callers that wait for a node to have room.
+/// A bounded line of callers that wait for a node to have room.
+///
+/// Each request that ends calls one caller to try, whoever came first among those not called yet. A caller keeps its
+/// place until it leaves. One who leaves room behind, or goes away with its call unused, passes the call on to those
+/// behind it.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// How many stand in the line: read without the lock.
     waiting: AtomicUsize,
-    freed: Notify,
+    line: Mutex<Line>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    next_ticket: u64,
+    /// How many of the callers are called.
+    called: usize,
+    callers: BTreeMap<u64, Caller>,
+}
+
+#[derive(Debug)]
+struct Caller {
+    called: bool,
+    waker: Option<Waker>,
 }
 
 impl Gate {
-    /// Takes a place in the queue, unless `limit` callers stand in it.
+    /// Takes a place at the end of the line, unless `limit` callers stand in it.
     pub(crate) fn enter(&self, limit: usize) -> Option<Place<'_>> {
-        let entered =
-            self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1));
-        // Pairs with `release`: either it sees this caller, or this caller's next try sees the room it made.
+        let mut line = self.lock();
+        if line.callers.len() >= limit {
+            return None;
+        }
+        let ticket = line.next_ticket;
+        line.next_ticket += 1;
+        // While nobody is called, those in front have no use for what room there may be.
+        let called = line.called == 0;
+        line.called += usize::from(called);
+        line.callers.insert(ticket, Caller { called, waker: None });
+        self.waiting.store(line.callers.len(), Ordering::Relaxed);
+        drop(line);
+        // Pairs with `release`: either it sees this caller, or this caller's try sees the room it made.
         fence(Ordering::SeqCst);
-        entered.ok().map(|_| Place { gate: self })
+        Some(Place { gate: self, ticket })
     }
 
     /// Whether anybody waits: newcomers then queue up behind.
@@ -27,36 +62,100 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// One request has left: one caller may try again.
+    /// One request has left: one caller may try.
     #[inline]
     pub(crate) fn release(&self) {
         fence(Ordering::SeqCst);
         if self.is_crowded() {
-            self.freed.notify_one();
+            self.call(Bound::Unbounded);
         }
     }
 
-    /// The nodes or their health have changed: everybody may try again.
+    /// The nodes or their health have changed: everybody may try.
     pub(crate) fn open(&self) {
-        self.freed.notify_waiters();
+        fence(Ordering::SeqCst);
+        if self.is_crowded() {
+            let mut line = self.lock();
+            line.called = line.callers.len();
+            let wakers: Vec<_> = line
+                .callers
+                .values_mut()
+                .filter_map(|caller| {
+                    caller.called = true;
+                    caller.waker.take()
+                })
+                .collect();
+            drop(line);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Calls the first caller behind `from` that is not called yet.
+    #[cold]
+    fn call(&self, from: Bound<u64>) {
+        let mut line = self.lock();
+        let mut behind = line.callers.range_mut((from, Bound::Unbounded));
+        let Some((_, caller)) = behind.find(|(_, caller)| !caller.called) else { return };
+        caller.called = true;
+        let waker = caller.waker.take();
+        line.called += 1;
+        drop(line);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in the queue, given up when dropped.
+/// A place in the line, given up when dropped.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     gate: &'a Gate,
+    ticket: u64,
 }
 
 impl Place<'_> {
-    /// Waits for room. Register before trying, or the room that appears in between is missed.
-    pub(crate) fn freed(&self) -> Notified<'_> {
-        self.gate.freed.notified()
+    /// Waits for a call, and uses it up: what happens from here on calls again.
+    pub(crate) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut line = self.gate.lock();
+        let line = &mut *line;
+        let Some(caller) = line.callers.get_mut(&self.ticket) else { return Poll::Ready(()) };
+        if std::mem::take(&mut caller.called) {
+            line.called -= 1;
+            return Poll::Ready(());
+        }
+        if !caller.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            caller.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether others wait beside this caller.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.gate.waiting.load(Ordering::Relaxed) > 1
+    }
+
+    /// Lets the next one behind try.
+    pub(crate) fn pass_on(&self) {
+        self.gate.call(Bound::Excluded(self.ticket));
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gate.waiting.fetch_sub(1, Ordering::AcqRel);
+        let mut line = self.gate.lock();
+        let caller = line.callers.remove(&self.ticket);
+        let unused = caller.as_ref().is_some_and(|caller| caller.called);
+        line.called -= usize::from(unused);
+        self.gate.waiting.store(line.callers.len(), Ordering::Relaxed);
+        drop(line);
+        if unused {
+            self.pass_on();
+        }
+        // Its waker is dropped here, outside the lock.
+        drop(caller);
     }
 }

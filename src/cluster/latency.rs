@@ -10,19 +10,21 @@ const PER_MS: f32 = 1e6 / (1 << 20) as f32;
 
 /// How fast the estimate follows the samples. Values from 0.3 to 10 s do equally well in simulation.
 const SMOOTHING: f32 = 1_000.0 * PER_MS;
-/// How fast the estimate of an idle node fades, so that one which was slow once is tried again.
-const FADING: f32 = 10_000.0 * PER_MS;
+/// After how long the estimate of an idle node begins to fade, so that one which was slow once is tried again; in stamps.
+const REST: u32 = 256;
+/// In how long it then fades, and what is left of it in the end.
+const FADING: f32 = 7_000.0 * PER_MS;
+const FADED: f32 = 1.0 / 64.0;
 
 /// How long the first failure puts a node aside; each one after it in a row, four times as long.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive constant")]
 const FIRST_SUSPENSION: u32 = (100.0 * PER_MS) as u32;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive constant")]
 const LONGEST_SUSPENSION: u32 = (30_000.0 * PER_MS) as u32;
-/// What a suspended node costs more than its latency, in seconds: only worse nodes make it worth a try.
-const SUSPENDED_COST: f32 = 5.0;
-/// What is assumed of a node while nothing is known of any, in seconds. Only its order of magnitude matters, to nodes
-/// whose first answers come at different times.
-const UNKNOWN: f32 = 0.01;
+/// What is assumed of a node, in seconds, that has never answered: while idle it is worth a try at once, and while that
+/// try is on its way it is the last choice, or one that hangs from the start would draw all traffic.
+const UNTRIED: f32 = 1e-6;
+const UNANSWERED: f32 = 1.0;
 
 /// Units of 2²⁰ ns, about a millisecond, since the cluster was made; wraps after 52 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +110,7 @@ impl Latency {
     }
 
     pub(crate) fn clear_streak(&self) {
-        if self.failing.load(Relaxed) != 0 {
-            self.failing.store(0, Relaxed);
-        }
+        self.failing.store(0, Relaxed);
     }
 
     pub(crate) fn failed(&self, now: Stamp) {
@@ -122,25 +122,26 @@ impl Latency {
         });
     }
 
-    /// What one more request costs a node that has `in_flight`: its expected seconds, times the requests that it would
-    /// then have.
+    /// The expected seconds of a request to a node that is in use: what there is of the estimate, with no look at the
+    /// time.
     #[inline]
-    pub(crate) fn cost(&self, in_flight: u32, now: Stamp) -> f32 {
-        self.expected(in_flight, now) * (in_flight + 1) as f32
+    pub(crate) fn seconds(&self) -> f32 {
+        f32::from_bits(unpack(self.estimate.load(Relaxed)).0)
     }
 
-    /// The expected seconds of a request, were it the only one.
+    /// The expected seconds of a request to a node that may be new, or long idle.
     #[inline]
     pub(crate) fn expected(&self, in_flight: u32, now: Stamp) -> f32 {
         let (bits, stamp) = unpack(self.estimate.load(Relaxed));
-        let mut seconds = if bits == 0 { UNKNOWN } else { f32::from_bits(bits) };
-        if in_flight == 0 {
-            seconds *= FADING / (FADING + now.after(stamp) as f32);
+        match (bits, in_flight) {
+            (0, 0) => UNTRIED,
+            (0, _) => UNANSWERED,
+            (_, 0) => {
+                let rest = now.after(stamp).saturating_sub(REST) as f32;
+                f32::from_bits(bits) * (1.0 - rest * (1.0 / FADING)).max(FADED)
+            }
+            _ => f32::from_bits(bits),
         }
-        if self.failing.load(Relaxed) != 0 && self.is_suspended(now, in_flight) {
-            seconds += SUSPENDED_COST;
-        }
-        seconds
     }
 }
 
@@ -163,6 +164,7 @@ mod tests {
     }
 
     /// The mean estimate, over the true mean, of exponential latencies at `rate` samples a second.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
     fn bias(rate: f64) -> f64 {
         let mut rng = Rng::seeded(7);
         let mut exponential = move || -(1.0 - rng.unit()).ln();
@@ -203,10 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_node_costs_more_than_a_slow_one() {
-        let (failing, slow) = (Latency::new(Some(0.0003), at(0)), Latency::new(Some(1.0), at(0)));
-        failing.failed(at(1));
-        assert!(failing.cost(0, at(2)) > slow.cost(3, at(2)));
+    fn an_idle_node_fades_but_never_to_nothing() {
+        let latency = Latency::new(Some(1.0), at(0));
+        assert!((latency.expected(0, at(200)) - 1.0).abs() < 1e-6);
+        assert!((latency.expected(0, at(3_768)) - 0.5).abs() < 0.01);
+        assert!(latency.expected(0, at(1_000_000)) > 0.0);
+        assert!((latency.expected(1, at(10_000)) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_node_that_never_answered_is_tried_once_at_a_time() {
+        let (new, slow) = (Latency::new(None, at(0)), Latency::new(Some(0.5), at(0)));
+        assert!(new.expected(0, at(1)) < slow.expected(0, at(1)));
+        assert!(new.expected(1, at(1)) > slow.expected(0, at(1)));
     }
 
     #[test]

@@ -328,11 +328,12 @@ impl<S> Cluster<S> {
             result
         };
         drop(old);
-        inner.common.gate.open();
         let subscribers: Vec<_> = lock(&inner.subscribers).iter().filter_map(Weak::upgrade).collect();
         for subscriber in subscribers {
             subscriber.refresh();
         }
+        // Only now: a caller that tried before the refresh would not see the change, and sleep on.
+        inner.common.gate.open();
         Ok(result)
     }
 }

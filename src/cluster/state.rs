@@ -88,9 +88,8 @@ impl Common {
 // What a pick reads stands first, in one line.
 #[repr(C, align(128))]
 pub struct NodeState {
-    in_flight: AtomicU32,
-    /// What there is to consider beside latency and load.
-    marks: AtomicU32,
+    /// Requests in flight below, and above what else there is to consider: one look tells a pick both.
+    gauge: AtomicU64,
     latency: Latency,
     limit: AtomicU32,
     finished: AtomicU64,
@@ -99,19 +98,27 @@ pub struct NodeState {
     common: Arc<Common>,
 }
 
+const IN_FLIGHT: u64 = (1 << 32) - 1;
 /// Checks found the node down.
-const DOWN: u32 = 1;
+const DOWN: u64 = 1 << 32;
 /// The node has a limit of its own.
-const LIMITED: u32 = 2;
-/// Checks found the node up.
-const UP: u32 = 4;
+const LIMITED: u64 = 2 << 32;
+/// The last request failed.
+const FAILING: u64 = 4 << 32;
+/// Nothing is known of its latency.
+const NEW: u64 = 8 << 32;
+/// Checks found the node up. No reason to look closer.
+const UP: u64 = 1 << 63;
+const MARKED: u64 = DOWN | LIMITED | FAILING | NEW;
+
+/// What a suspended node costs more than its latency, in seconds: only worse nodes make it worth a try.
+const SUSPENDED_COST: f32 = 5.0;
 
 impl NodeState {
     pub(super) fn new(common: Arc<Common>, prior: Option<f32>) -> Self {
         let now = Stamp::of(common.nanos_now());
         Self {
-            in_flight: AtomicU32::new(0),
-            marks: AtomicU32::new(0),
+            gauge: AtomicU64::new(if prior.is_some() { 0 } else { NEW }),
             latency: Latency::new(prior, now),
             limit: AtomicU32::new(u32::MAX),
             finished: AtomicU64::new(0),
@@ -123,8 +130,9 @@ impl NodeState {
 
     /// Requests that it has at the moment, streaming bodies included.
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Acquire)
+        self.gauge.load(Ordering::Acquire) as u32
     }
 
     /// Requests sent to it since it joined.
@@ -144,7 +152,7 @@ impl NodeState {
 
     /// What checks say of it.
     pub fn health(&self) -> Health {
-        match self.marks.load(Ordering::Relaxed) & (DOWN | UP) {
+        match self.gauge.load(Ordering::Relaxed) & (DOWN | UP) {
             0 => Health::Unknown,
             UP => Health::Up,
             _ => Health::Down,
@@ -158,9 +166,9 @@ impl NodeState {
             Health::Up => UP,
             Health::Down => DOWN,
         };
-        let set = |marks: u32| Some(marks & !(DOWN | UP) | mark);
+        let set = |gauge: u64| Some(gauge & !(DOWN | UP) | mark);
         let before =
-            self.marks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|marks| marks);
+            self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
         if before & (DOWN | UP) != mark {
             self.common.health_epoch.fetch_add(1, Ordering::Release);
             self.common.gate.open();
@@ -182,58 +190,89 @@ impl NodeState {
         self.latency.streak()
     }
 
+    /// Whether its last request failed: unless so, it is not suspended.
+    #[inline]
+    pub(crate) fn is_failing(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & FAILING != 0
+    }
+
     /// Whether it has as much in flight as it may.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.marks.load(Ordering::Relaxed) & LIMITED != 0
-            && self.in_flight() >= self.limit.load(Ordering::Relaxed)
+        let gauge = self.gauge.load(Ordering::Acquire);
+        gauge & LIMITED != 0 && gauge & IN_FLIGHT >= u64::from(self.limit.load(Ordering::Relaxed))
     }
 
     /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
     pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
-        let marks = self.marks.load(Ordering::Relaxed);
-        marks & (DOWN | LIMITED) == 0 || ((ignore_health || marks & DOWN == 0) && !self.is_full())
+        (ignore_health || self.gauge.load(Ordering::Relaxed) & DOWN == 0) && !self.is_full()
     }
 
-    /// What one more request to it costs, in seconds.
+    /// What one more request to it costs, if there is nothing to consider but latency and load: the seconds that it
+    /// takes, times the requests that there are then.
     #[inline]
-    pub(crate) fn cost(&self, now: Stamp) -> f32 {
-        self.latency.cost(self.in_flight(), now)
+    pub(crate) fn plain_cost(&self) -> Option<f32> {
+        let gauge = self.gauge.load(Ordering::Acquire);
+        (gauge & MARKED == 0).then(|| self.latency.seconds() * ((gauge & IN_FLIGHT) + 1) as f32)
     }
 
-    /// What a request to it would cost if it had no other.
+    /// Requests that it has at the moment, if there is nothing else to consider but latency.
     #[inline]
-    pub(crate) fn cost_alone(&self, now: Stamp) -> f32 {
-        self.latency.expected(self.in_flight(), now)
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub(crate) fn plain_load(&self) -> Option<u32> {
+        let gauge = self.gauge.load(Ordering::Acquire);
+        (gauge & (MARKED & !NEW) == 0).then_some(gauge as u32)
+    }
+
+    /// The seconds that a request is expected to take, and how many requests there would be with one more.
+    #[inline]
+    pub(crate) fn quote(&self, now: Stamp) -> (f32, f32) {
+        let in_flight = self.in_flight();
+        let mut seconds = self.latency.expected(in_flight, now);
+        if self.is_failing() && self.latency.is_suspended(now, in_flight) {
+            seconds += SUSPENDED_COST;
+        }
+        (seconds, (in_flight + 1) as f32)
     }
 
     pub(super) fn set_limit(&self, limit: Option<std::num::NonZeroU32>) {
         if let Some(limit) = limit {
             self.limit.store(limit.get(), Ordering::Relaxed);
-            self.marks.fetch_or(LIMITED, Ordering::Release);
+            self.gauge.fetch_or(LIMITED, Ordering::Release);
         } else {
-            self.marks.fetch_and(!LIMITED, Ordering::Relaxed);
+            self.gauge.fetch_and(!LIMITED, Ordering::Relaxed);
         }
     }
 
     /// Counts a request in, unless that would pass the limit.
     #[inline]
     fn try_start(&self) -> bool {
-        if self.marks.load(Ordering::Acquire) & LIMITED == 0 {
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if self.gauge.load(Ordering::Acquire) & LIMITED == 0 {
+            self.gauge.fetch_add(1, Ordering::Relaxed);
             return true;
         }
-        let limit = self.limit.load(Ordering::Relaxed);
-        let step = |in_flight: u32| (in_flight < limit).then(|| in_flight + 1);
-        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
+        let limit = u64::from(self.limit.load(Ordering::Relaxed));
+        let step = |gauge: u64| (gauge & IN_FLIGHT < limit).then(|| gauge + 1);
+        self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
+    }
+
+    #[cold]
+    fn recover(&self) {
+        // In this order, a failure in between leaves at worst a mark too many.
+        self.gauge.fetch_and(!(FAILING | NEW), Ordering::Relaxed);
+        self.latency.clear_streak();
     }
 
     #[inline]
     fn finish(&self) {
         self.finished.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_sub(1, Ordering::Release);
-        if self.marks.load(Ordering::Relaxed) & LIMITED != 0 {
+        self.leave();
+    }
+
+    #[inline]
+    fn leave(&self) {
+        if self.gauge.fetch_sub(1, Ordering::Release) & LIMITED != 0 {
             self.common.gate.release();
         }
     }
@@ -262,7 +301,7 @@ pub struct LoadGuard {
     progress: Progress,
 }
 
-/// When the request was sent, in nanoseconds of the cluster's time, or one of the two values below.
+/// When the request was sent, in nanoseconds of the cluster's time, or one of the values below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Progress(u64);
 
@@ -270,9 +309,10 @@ impl Progress {
     /// Not judged yet, and its latency is not asked for.
     const UNTIMED: Self = Self(u64::MAX);
     const JUDGED: Self = Self(u64::MAX - 1);
+    const WITHDRAWN: Self = Self(u64::MAX - 2);
 
     fn sent_at(self) -> Option<u64> {
-        (self.0 < Self::JUDGED.0).then_some(self.0)
+        (self.0 < Self::WITHDRAWN.0).then_some(self.0)
     }
 }
 
@@ -313,7 +353,9 @@ impl LoadGuard {
                     let now = state.common.nanos_now();
                     state.latency.succeeded(seconds(sent_at, now), Stamp::of(now));
                 }
-                state.latency.clear_streak();
+                if state.gauge.load(Ordering::Relaxed) & (FAILING | NEW) != 0 {
+                    state.recover();
+                }
             }
             Verdict::Failure(_) => self.fail(),
             Verdict::Neutral => {}
@@ -331,6 +373,12 @@ impl LoadGuard {
         let state = &*self.member.state;
         state.failures.fetch_add(1, Ordering::Relaxed);
         state.latency.failed(Stamp::of(state.common.nanos_now()));
+        state.gauge.fetch_or(FAILING, Ordering::Relaxed);
+    }
+
+    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
+    pub(crate) fn withdraw(mut self) {
+        self.progress = Progress::WITHDRAWN;
     }
 
     #[cold]
@@ -349,6 +397,9 @@ impl Drop for LoadGuard {
     #[inline]
     fn drop(&mut self) {
         if self.progress != Progress::JUDGED {
+            if self.progress == Progress::WITHDRAWN {
+                return self.member.state.leave();
+            }
             self.cancel();
         }
         self.member.state.finish();

@@ -106,10 +106,19 @@ fn find<S>(endpoints: &[Arc<Endpoint<S>>], id: &NodeId) -> Result<usize, usize> 
     endpoints.binary_search_by(|endpoint| endpoint.member.node.id.cmp(id))
 }
 
+/// The latency to expect of a newcomer.
+#[derive(Clone, Copy)]
+enum Prior {
+    /// Not asked for yet.
+    Unasked,
+    /// The median of the nodes that are known; `None` if none is.
+    Median(Option<f32>),
+}
+
 /// A copy of the set that can be changed. Costs a reference count for each node.
 pub(super) struct Draft<S> {
     version: Version<S>,
-    prior: Option<Option<f32>>,
+    prior: Prior,
     /// What the changes put aside, kept until the lock is released: dropping a service is the user's code.
     aside: Vec<Arc<Endpoint<S>>>,
 }
@@ -119,7 +128,7 @@ impl<S> Draft<S> {
         let endpoints = version.endpoints.clone();
         Self {
             version: Version { generation: version.generation + 1, endpoints },
-            prior: None,
+            prior: Prior::Unasked,
             aside: Vec::new(),
         }
     }
@@ -204,7 +213,7 @@ impl<S> Draft<S> {
 
     /// The median latency of the nodes that are known: what to expect of a newcomer.
     fn prior(&mut self) -> Option<f32> {
-        if let Some(prior) = self.prior {
+        if let Prior::Median(prior) = self.prior {
             return prior;
         }
         let mut known: Vec<f32> = self
@@ -214,7 +223,8 @@ impl<S> Draft<S> {
             .collect();
         let middle = known.len() / 2;
         let prior = (!known.is_empty()).then(|| *known.select_nth_unstable_by(middle, f32::total_cmp).1);
-        *self.prior.insert(prior)
+        self.prior = Prior::Median(prior);
+        prior
     }
 }
 

@@ -60,7 +60,10 @@ impl<E: Error + 'static> NodeError for E {
                 return upstream_failure(upstream);
             }
             #[cfg(feature = "proxy")]
-            if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect()) {
+            if error
+                .downcast_ref::<hyper_util::client::legacy::Error>()
+                .is_some_and(hyper_util::client::legacy::Error::is_connect)
+            {
                 return Some(FailureKind::Connect);
             }
             if error.is::<tokio::time::error::Elapsed>() {

@@ -44,6 +44,6 @@ impl<S: Send + Sync + 'static> Balance<S, NoKey, ClassifyHttp, OnBody> {
     /// # }
     /// ```
     pub fn http(cluster: Cluster<S>, policy: impl Policy) -> Self {
-        Balance::new(cluster, policy).classify(ClassifyHttp::default()).complete(OnBody)
+        Balance::new(cluster, policy).classify(ClassifyHttp).complete(OnBody)
     }
 }

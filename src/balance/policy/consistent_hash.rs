@@ -199,10 +199,11 @@ impl Picker for HashPicker {
             u128::from(in_flight) < allowed
         };
         let can_take = |index: usize| nodes.get(index).is_some_and(|member| cx.can_take(member));
-        if let Some(home) = placement.locate(key) {
-            if can_take(home) && within_bound(home) {
-                return Some(home);
-            }
+        if let Some(home) = placement.locate(key)
+            && can_take(home)
+            && within_bound(home)
+        {
+            return Some(home);
         }
         let (mut chosen, mut first) = (None, None);
         placement.walk(key, &mut |index| {

@@ -3,10 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::sample::{MAX_CHOICES, cheapest_of_all, cheapest_of_some};
-use crate::{
-    balance::{Nodes, PickCx, Picker, Policy},
-    cluster::NodeState,
-};
+use crate::balance::{Nodes, PickCx, Picker, Policy};
 
 /// What a suspended node's load counts more: any other node is better.
 const SUSPENDED_LOAD: f32 = 1e9;
@@ -80,13 +77,32 @@ struct LeastRequestPicker {
 impl Picker for LeastRequestPicker {
     #[inline]
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
-        let cost = |cx: &PickCx<'_>, index: usize, state: &NodeState| {
-            let load = (state.in_flight() + 1) as f32 * self.per_weight[index];
-            if cx.is_suspended(state) { load + SUSPENDED_LOAD } else { load }
+        // Apart from the context, which the cost is asked of.
+        let mut rng = cx.rng.clone();
+        let request = &*cx;
+        let cost = |index: usize| {
+            let load = match nodes.states()[index].plain_load() {
+                Some(in_flight) if request.is_first_try() => (in_flight + 1) as f32,
+                _ => look_closer(nodes, request, index),
+            };
+            load * self.per_weight[index]
         };
-        match self.choices {
-            Some(choices) => cheapest_of_some(nodes, cx, choices.get(), cost),
-            None => cheapest_of_all(nodes, cx, cost),
-        }
+        let chosen = match self.choices {
+            Some(choices) => cheapest_of_some(nodes.len(), &mut rng, choices.get(), cost),
+            None => cheapest_of_all(nodes.len(), &mut rng, cost),
+        };
+        cx.rng = rng;
+        chosen
+    }
+}
+
+/// What a node has to do with one more request; infinity if it cannot take the request.
+#[cold]
+fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
+    let state = &nodes.states()[index];
+    match (cx.can_take_at(nodes, index), cx.is_suspended(state)) {
+        (false, _) => f32::INFINITY,
+        (true, false) => (state.in_flight() + 1) as f32,
+        (true, true) => SUSPENDED_LOAD,
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::{
     balance::{Nodes, PickCx, Picker, Policy, any_eligible},
-    cluster::NodeState,
     rng::Rng,
 };
 
@@ -71,32 +70,48 @@ struct Scan {
 
 impl Picker for Scan {
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
-        let now = cx.stamp(nodes);
         if self.per_weight.is_empty() {
-            scan(nodes, cx, |_, state| state.cost(now))
-        } else {
-            scan(nodes, cx, |index, state| state.cost(now) * self.per_weight[index])
+            return scan(nodes, cx, |_, cost| cost);
         }
+        let per_weight = &self.per_weight[..nodes.len()];
+        scan(nodes, cx, |index, cost| cost * per_weight[index])
     }
 }
 
-/// The cheapest node, from a random start: equal costs are rare, and none is favoured for standing first.
+/// The node that costs least. The loop has no branch that depends on costs, as they cannot be predicted.
 #[inline]
-fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, cost: impl Fn(usize, &NodeState) -> f32) -> Option<usize> {
-    let start = cx.rng.below(nodes.len());
-    let (before, after) = nodes.states().split_at(start);
-    let (mut best, mut least) = (None, f32::INFINITY);
-    let mut look = |from: usize, states: &[std::sync::Arc<NodeState>]| {
-        for (index, state) in (from..).zip(states) {
-            let cost = cost(index, state);
-            if cost < least && cx.can_take_at(nodes, index) {
-                (best, least) = (Some(index), cost);
-            }
+fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -> Option<usize> {
+    // Equal costs are rare, and settled by the order that a random mask gives the indices.
+    let mask = cx.rng.next_u64() & 0xffff_ffff;
+    // Positive floats are in the order of their bits.
+    let rank = |index: usize, cost: f32| u64::from(cost.to_bits()) << 32 | (index as u64 ^ mask);
+    let mut least = u64::MAX;
+    if cx.is_first_try() {
+        for (index, state) in nodes.states().iter().enumerate() {
+            let cost = state.plain_cost().unwrap_or_else(|| look_closer(nodes, cx, index));
+            least = least.min(rank(index, weigh(index, cost)));
         }
-    };
-    look(start, after);
-    look(0, before);
-    best
+        // Whether a node has been idle for so long that its estimate fades is asked of one in each pick.
+        let index = cx.rng.below(nodes.len());
+        least = least.min(rank(index, weigh(index, look_closer(nodes, cx, index))));
+    } else {
+        for index in 0..nodes.len() {
+            least = least.min(rank(index, weigh(index, look_closer(nodes, cx, index))));
+        }
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "32 bits, of an index")]
+    let chosen = ((least ^ mask) & 0xffff_ffff) as usize;
+    (least >> 32 < u64::from(f32::INFINITY.to_bits())).then_some(chosen)
+}
+
+/// What a node costs that is new, failing, limited or idle; infinity if it cannot take the request.
+#[cold]
+fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
+    if !cx.can_take_at(nodes, index) {
+        return f32::INFINITY;
+    }
+    let (alone, load) = nodes.states()[index].quote(cx.stamp(nodes));
+    alone * load
 }
 
 /// Looks at some nodes, and remembers the fast ones.
@@ -113,33 +128,29 @@ impl Picker for Shortlist {
         let now = cx.stamp(nodes);
         let start = cx.rng.below(REMEMBERED);
         let fresh: [usize; FRESH] = std::array::from_fn(|_| cx.rng.below(nodes.len()));
-        let request = &*cx;
-        let per_weight = |index: usize| self.per_weight.get(index).copied().unwrap_or(1.0);
         let (mut best, mut least) = (None, f32::INFINITY);
+        // Gives back what the node is worth with its load left aside: one that is fast but busy now is soon free again.
         let mut look = |index: usize| {
-            let cost = nodes.states()[index].cost(now) * per_weight(index);
-            if cost < least && request.can_take_at(nodes, index) {
-                (best, least) = (Some(index), cost);
+            if !cx.can_take_at(nodes, index) {
+                return f32::INFINITY;
             }
-        };
-        // The list leaves load aside: a fast node that is busy now is soon free again.
-        let worth = |index: usize| {
-            let state = &nodes.states()[index];
-            if state.is_available(false) { state.cost_alone(now) * per_weight(index) } else { f32::INFINITY }
+            let (alone, load) = nodes.states()[index].quote(now);
+            let alone = alone * self.per_weight.get(index).copied().unwrap_or(1.0);
+            if alone * load < least {
+                (best, least) = (Some(index), alone * load);
+            }
+            alone
         };
         let (mut worst, mut worst_worth) = (0, -1.0);
         for step in 0..FROM_MEMORY {
             let place = (start + step * (REMEMBERED / FROM_MEMORY)) % REMEMBERED;
-            let index = self.shortlist[place].load(Relaxed) as usize;
-            look(index);
-            let worth = worth(index);
+            let worth = look(self.shortlist[place].load(Relaxed) as usize);
             if worth > worst_worth {
                 (worst, worst_worth) = (place, worth);
             }
         }
         for index in fresh {
-            look(index);
-            let worth = worth(index);
+            let worth = look(index);
             if worth < worst_worth {
                 self.remember(index, worst);
                 worst_worth = worth;

@@ -1,10 +1,6 @@
 //! Choosing the cheapest of some nodes, or of all.
 
-use crate::{
-    balance::{Nodes, PickCx},
-    cluster::NodeState,
-    rng::Rng,
-};
+use crate::rng::Rng;
 
 /// The most nodes that one sample can hold.
 pub(super) const MAX_CHOICES: usize = 16;
@@ -24,85 +20,82 @@ pub(super) struct Cheapest {
 impl Cheapest {
     #[inline]
     pub(super) fn new(rng: &mut Rng) -> Self {
-        Self { rank: u64::MAX, index: usize::MAX, salt: rng.next_u64() | 1 }
+        Self { rank: u64::MAX, index: usize::MAX, salt: rng.next_u64() }
     }
 
     /// `cost` must not be negative.
     #[inline]
     pub(super) fn offer(&mut self, index: usize, cost: f32) {
-        // The high half of an odd multiple: a different order of the indices for each salt.
-        let tie = (index as u64 + 1).wrapping_mul(self.salt) >> 32;
-        let rank = u64::from(cost.to_bits()) << 32 | tie;
-        if rank < self.rank {
-            self.rank = rank;
-            self.index = index;
-        }
+        let rank = u64::from(cost.to_bits()) << 32 | mix(index as u64 ^ self.salt) >> 32;
+        // Without a branch: which one is cheaper cannot be predicted.
+        self.index = if rank < self.rank { index } else { self.index };
+        self.rank = self.rank.min(rank);
     }
 
     #[inline]
     pub(super) fn index(&self) -> Option<usize> {
-        (self.index != usize::MAX).then_some(self.index)
+        (self.rank >> 32 < u64::from(f32::INFINITY.to_bits())).then_some(self.index)
     }
 }
 
-/// The cheapest of all nodes that can take the request. O(n).
+/// Spreads the bits of a number (the finaliser of Moremur).
 #[inline]
-pub(super) fn cheapest_of_all(
-    nodes: &Nodes,
-    cx: &mut PickCx<'_>,
-    cost: impl Fn(&PickCx<'_>, usize, &NodeState) -> f32,
-) -> Option<usize> {
-    let mut best = Cheapest::new(&mut cx.rng);
-    for (index, state) in nodes.states().iter().enumerate() {
-        if cx.can_take_at(nodes, index) {
-            best.offer(index, cost(cx, index, state));
-        }
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 27)).wrapping_mul(0x3c79_ac49_2ba7_b653);
+    (z ^ (z >> 33)).wrapping_mul(0x1c69_b3f7_4ac4_ae35)
+}
+
+/// The cheapest of all nodes. `cost` is infinite where a node cannot take the request. O(n).
+#[inline]
+pub(super) fn cheapest_of_all(n: usize, rng: &mut Rng, cost: impl Fn(usize) -> f32) -> Option<usize> {
+    let mut best = Cheapest::new(rng);
+    for index in 0..n {
+        best.offer(index, cost(index));
     }
     best.index()
 }
 
-/// The cheapest of `choices` different random nodes that can take the request; of all, if too few of those drawn can.
+/// The cheapest of `choices` different random nodes, of which so many can take the request; of all, if too few of those
+/// drawn can.
 #[inline]
 pub(super) fn cheapest_of_some(
-    nodes: &Nodes,
-    cx: &mut PickCx<'_>,
+    n: usize,
+    rng: &mut Rng,
     choices: usize,
-    cost: impl Fn(&PickCx<'_>, usize, &NodeState) -> f32,
+    cost: impl Fn(usize) -> f32,
 ) -> Option<usize> {
-    if choices >= nodes.len() {
-        return cheapest_of_all(nodes, cx, cost);
+    if choices >= n {
+        return cheapest_of_all(n, rng, cost);
     }
-    let mut best = Cheapest::new(&mut cx.rng);
+    let mut best = Cheapest::new(rng);
     let mut eligible = 0;
     for _ in 0..ROUNDS {
-        let mut offer = |cx: &PickCx<'_>, index: usize| {
-            if cx.can_take_at(nodes, index) {
-                eligible += 1;
-                best.offer(index, cost(cx, index, &nodes.states()[index]));
-            }
+        let mut offer = |index: usize| {
+            let cost = cost(index);
+            eligible += usize::from(cost.is_finite());
+            best.offer(index, cost);
         };
         if choices == 2 {
-            let (first, second) = draw_two(nodes.len(), &mut cx.rng);
-            offer(cx, first);
-            offer(cx, second);
+            let (first, second) = draw_two(n, rng);
+            offer(first);
+            offer(second);
         } else {
             let mut drawn = [0; MAX_CHOICES];
-            for &index in draw(&mut drawn, choices, nodes.len(), &mut cx.rng) {
-                offer(cx, index);
-            }
+            draw(&mut drawn, choices, n, rng).iter().copied().for_each(offer);
         }
         if eligible >= choices {
             return best.index();
         }
     }
-    cheapest_of_all(nodes, cx, cost)
+    cheapest_of_all(n, rng, cost)
 }
 
 /// Two different numbers below `n`, each pair equally likely to within n / 2³².
 #[inline]
 fn draw_two(n: usize, rng: &mut Rng) -> (usize, usize) {
     let random = rng.next_u64();
-    let below = |bound: usize, random: u64| ((random & 0xffff_ffff) * bound as u64 >> 32) as usize;
+    #[allow(clippy::cast_possible_truncation, reason = "below the bound")]
+    let below = |bound: usize, random: u64| (((random & 0xffff_ffff) * bound as u64) >> 32) as usize;
     let first = below(n, random);
     let second = below(n - 1, random >> 32);
     (first, if second < first { second } else { second + 1 })

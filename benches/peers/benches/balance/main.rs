@@ -19,7 +19,7 @@ use criterion::{BenchmarkGroup, Criterion};
 #[global_allocator]
 static COUNTING: alloc::Counting = alloc::Counting;
 
-const NODES: [usize; 3] = [10, 100, 1000];
+const NODES: [usize; 4] = [10, 64, 100, 1000];
 /// Enough that the tasks and wakers set up once for a run no longer show in the average.
 const COUNTED_REQUESTS: u64 = 100_000;
 const SAMPLES: usize = 100;

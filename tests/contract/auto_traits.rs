@@ -1,0 +1,74 @@
+//! What can be cloned, sent and shared.
+
+use buttress::{
+    balance::{
+        Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
+        http::{ClassifyHttp, OnBody, RepeatHttp, TrackedBody},
+    },
+    cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
+    forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, body::Incoming};
+use tower::Service;
+
+type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
+type Again = Retry<Direct, RepeatHttp>;
+
+fn shared<T: Clone + Send + Sync + 'static>() {}
+fn sent<T: Send + Sync + 'static>() {}
+fn debug<T: std::fmt::Debug>() {}
+
+fn service<S, Req>()
+where
+    S: Service<Req> + Clone + Send + Sync + std::fmt::Debug + 'static,
+    S::Future: Send + std::fmt::Debug + 'static,
+    S::Response: Send,
+    S::Error: Send + Sync + 'static,
+{
+}
+
+#[test]
+fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
+    service::<Upstream, Request<Incoming>>();
+    service::<Upstream, Request<Full<Bytes>>>();
+    service::<Direct, Request<Incoming>>();
+    service::<Again, Request<Incoming>>();
+    service::<Proxy<Upstream>, Request<Incoming>>();
+    service::<Proxy<Direct>, Request<Incoming>>();
+    service::<Proxy<Again>, Request<Incoming>>();
+}
+
+#[test]
+fn layers_handles_and_guards_go_anywhere() {
+    shared::<BalanceLayer>();
+    shared::<RetryLayer<RepeatHttp>>();
+    shared::<RetryLayer<Cloned<fn(&u8) -> bool>>>();
+    shared::<Cluster<Upstream>>();
+    shared::<Change<Upstream>>();
+    shared::<Node>();
+    shared::<Queue>();
+    sent::<Budget>();
+    sent::<LoadGuard>();
+    sent::<NodeState>();
+    sent::<Version<Upstream>>();
+    sent::<UpstreamError>();
+    sent::<buttress::balance::Error<UpstreamError>>();
+    debug::<BalanceLayer>();
+    debug::<RetryLayer<RepeatHttp>>();
+    debug::<Cluster<Upstream>>();
+    debug::<TrackedBody<Incoming>>();
+    debug::<ReplayBody<Incoming>>();
+}
+
+/// A service need not be `Debug`, nor hold anything that is, for a balancer over it to be.
+#[test]
+fn debug_asks_nothing_of_the_services() {
+    #[derive(Clone)]
+    struct Opaque;
+    let cluster = Cluster::new([(Node::new("a"), Opaque)]).unwrap();
+    let balance = Balance::new(cluster, buttress::balance::RoundRobin);
+    assert!(format!("{balance:?}").contains("RoundRobin"));
+    assert!(format!("{:?}", Retry::new(balance, Cloned::new(|_: &u8| true))).contains("tries"));
+}
