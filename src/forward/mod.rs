@@ -32,7 +32,9 @@ pub use lease::UpgradeLease;
 pub use proxy::{PeerAddr, Proxy, ProxyBody, ProxyError};
 pub use replay::{Replay, ReplayBody, Superseded};
 #[cfg(feature = "proxy")]
-pub use upstream::{Upstream, UpstreamBuilder, UpstreamError, UpstreamErrorKind, UpstreamUrlError};
+pub use upstream::{
+    Upstream, UpstreamBody, UpstreamBuilder, UpstreamError, UpstreamErrorKind, UpstreamUrlError,
+};
 
 #[cfg(feature = "proxy")]
 pub mod future {

@@ -43,15 +43,17 @@ pub struct Replay<B> {
     shared: Arc<Mutex<Shared<B>>>,
 }
 
-impl<B> Replay<B> {
+impl<B: Body<Data = Bytes>> Replay<B> {
     /// Makes `body` repeatable, remembering at most `limit` bytes of it.
     pub fn new(body: B, limit: usize) -> Self {
+        // Most requests have no body, and need no room for one.
+        let ended = body.is_end_stream();
         let shared = Shared {
-            rest: Some(Box::pin(body)),
+            rest: (!ended).then(|| Box::pin(body)),
             attempt: 0,
             waker: None,
             record: Some(Record { limit, left: limit, parts: Vec::new(), tail: BytesMut::new() }),
-            ended: false,
+            ended,
             trailers: None,
         };
         Self { shared: Arc::new(Mutex::new(shared)) }
@@ -65,7 +67,9 @@ impl<B> Replay<B> {
         let first = ReplayBody { shared, attempt: 1, queue: Vec::new(), trailers: None, done: false };
         (replay, first)
     }
+}
 
+impl<B> Replay<B> {
     /// Whether another attempt can send the body from its beginning.
     pub fn can_replay(&self) -> bool {
         lock(&self.shared).can_replay()

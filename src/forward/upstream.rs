@@ -1,7 +1,8 @@
 //! One server behind the proxy, and the connections to it.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,22 +14,26 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::BoxError;
 use tower_service::Service;
 
 use self::connection::SharedConnection;
+use self::patience::Patience;
+use self::pool::Pool;
 use self::progress::{Progress, Tracked};
 use super::HopByHop;
 
+mod body;
 mod connection;
 mod error;
+mod patience;
+mod pool;
 mod progress;
 mod target;
 
+pub use body::UpstreamBody;
 pub use error::{UpstreamError, UpstreamErrorKind};
 use target::Target;
 pub use target::UpstreamUrlError;
@@ -74,8 +79,8 @@ struct Shared {
 }
 
 enum Transport {
-    Http1(Client<HttpConnector, SendBody>),
-    Http2(SharedConnection),
+    Http1(Arc<Pool>),
+    Http2(Arc<SharedConnection>),
 }
 
 impl Upstream {
@@ -110,7 +115,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Incoming>;
+    type Response = Response<UpstreamBody>;
     type Error = UpstreamError;
     type Future = ResponseFuture;
 
@@ -120,20 +125,31 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let shared = Arc::clone(&self.shared);
+        let shared = &*self.shared;
         let progress = Arc::new(Progress::default());
-        let request = shared.rewrite(request, &progress);
-        ResponseFuture { inner: Box::pin(async move { shared.send(request?, &progress).await }) }
+        let limit = shared.response_timeout;
+        let inner: Answer = match (shared.rewrite(request, &progress), &shared.transport) {
+            (Ok(request), Transport::Http1(pool)) => {
+                Box::pin(Patience::new(pool.send(request), limit, progress))
+            }
+            (Ok(request), Transport::Http2(connection)) => {
+                Box::pin(Patience::new(Arc::clone(connection).send(request), limit, progress))
+            }
+            (Err(error), _) => Box::pin(ready(Err(error))),
+        };
+        ResponseFuture { inner }
     }
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send>>;
+
 /// The future of [`Upstream`].
 pub struct ResponseFuture {
-    inner: Pin<Box<dyn Future<Output = Result<Response<Incoming>, UpstreamError>> + Send>>,
+    inner: Answer,
 }
 
 impl Future for ResponseFuture {
-    type Output = Result<Response<Incoming>, UpstreamError>;
+    type Output = Result<Response<UpstreamBody>, UpstreamError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx)
@@ -147,31 +163,6 @@ impl fmt::Debug for ResponseFuture {
 }
 
 impl Shared {
-    async fn send(
-        &self,
-        request: Request<SendBody>,
-        progress: &Progress,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut answer = pin!(self.transport.send(request));
-        let answer = loop {
-            let Some(patience) = self.response_timeout else { break answer.await };
-            let before = progress.frames();
-            match tokio::time::timeout(patience, answer.as_mut()).await {
-                Ok(answer) => break answer,
-                // A long upload is no silence.
-                Err(_) if progress.frames() != before => {}
-                Err(_) if progress.waits_for_client() => {
-                    return Err(UpstreamError::new(UpstreamErrorKind::Request, "the client stopped sending"));
-                }
-                Err(silence) => return Err(UpstreamError::new(UpstreamErrorKind::Timeout, silence)),
-            }
-        };
-        // The transports tell a failed request body in several ways, some of which look like the server's fault.
-        answer.map_err(
-            |error| if progress.failed() { error.with_kind(UpstreamErrorKind::Request) } else { error },
-        )
-    }
-
     fn rewrite<B>(
         &self,
         request: Request<B>,
@@ -192,26 +183,32 @@ impl Shared {
         let host = host.unwrap_or_else(|| self.target.authority.clone());
         let path = self.target.path(&parts.uri)?;
         match self.transport {
-            Transport::Http1(_) => self.shape_http1(&mut parts, &body, &host, path),
+            Transport::Http1(_) => shape_http1(&mut parts, &body, &host, path),
             Transport::Http2(_) => shape_http2(&mut parts, host, path),
         }
-        Ok(Request::from_parts(parts, UnsyncBoxBody::new(Tracked::new(body, Arc::clone(progress)))))
+        // Without a body there is no progress, and a box for nothing takes no room.
+        let body = if body.is_end_stream() {
+            UnsyncBoxBody::new(Empty::new().map_err(|never| match never {}))
+        } else {
+            UnsyncBoxBody::new(Tracked::new(body, Arc::clone(progress)))
+        };
+        Ok(Request::from_parts(parts, body))
     }
+}
 
-    fn shape_http1<B: Body>(&self, parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
-        parts.version = Version::HTTP_11;
-        parts.uri = uri(self.target.authority.clone(), path);
-        let headers = &mut parts.headers;
-        if let Ok(host) = HeaderValue::from_str(host.as_str()) {
-            headers.insert(HOST, host);
-        }
-        join_cookies(headers);
-        // "A sender of TE MUST also send a "TE" connection option" (RFC 9110, section 10.1.4)
-        if headers.contains_key(TE) {
-            headers.append(CONNECTION, HeaderValue::from_static("te"));
-        }
-        state_framing(&parts.method, headers, body);
+fn shape_http1<B: Body>(parts: &mut Parts, body: &B, host: &Authority, path: PathAndQuery) {
+    parts.version = Version::HTTP_11;
+    parts.uri = path.into();
+    let headers = &mut parts.headers;
+    if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+        headers.insert(HOST, host);
     }
+    join_cookies(headers);
+    // "A sender of TE MUST also send a "TE" connection option" (RFC 9110, section 10.1.4)
+    if headers.contains_key(TE) {
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    state_framing(&parts.method, headers, body);
 }
 
 fn shape_http2(parts: &mut Parts, host: Authority, path: PathAndQuery) {
@@ -261,15 +258,6 @@ fn state_framing<B: Body>(method: &Method, headers: &mut HeaderMap, body: &B) {
         }
     } else if body.size_hint().exact().is_none() {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-impl Transport {
-    async fn send(&self, request: Request<SendBody>) -> Result<Response<Incoming>, UpstreamError> {
-        match self {
-            Self::Http1(client) => client.request(request).await.map_err(UpstreamError::from_client),
-            Self::Http2(connection) => connection.send(request).await,
-        }
     }
 }
 
@@ -359,14 +347,11 @@ impl UpstreamBuilder {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(self.connect_timeout);
+        let server = uri(target.authority.clone(), PathAndQuery::from_static("/"));
         let transport = if self.http2 {
-            let uri = uri(target.authority.clone(), PathAndQuery::from_static("/"));
-            Transport::Http2(SharedConnection::new(connector, uri, self.connect_timeout))
+            Transport::Http2(Arc::new(SharedConnection::new(connector, server, self.connect_timeout)))
         } else {
-            let mut client = Client::builder(TokioExecutor::new());
-            client.pool_timer(TokioTimer::new());
-            client.pool_idle_timeout(self.idle_timeout).pool_max_idle_per_host(self.max_idle);
-            Transport::Http1(client.build(connector))
+            Transport::Http1(Pool::new(connector, server, self.max_idle, self.idle_timeout))
         };
         let (preserve_host, response_timeout) = (self.preserve_host, self.response_timeout);
         Ok(Upstream { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) })

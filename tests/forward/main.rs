@@ -4,6 +4,8 @@
 
 mod framing;
 mod http2;
+mod pool;
 mod streaming;
+#[path = "../support/sockets.rs"]
 mod support;
 mod upgrade;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buttress::forward::{Proxy, UpgradeLease};
+use buttress::forward::{Proxy, UpgradeLease, UpstreamBody};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::io::AsyncWriteExt;
@@ -106,7 +106,7 @@ async fn a_lease_is_held_until_the_tunnel_closes() {
     })
     .await;
     let held = Arc::clone(&guard);
-    let leased = MapResponseLayer::new(move |mut response: Response<Incoming>| {
+    let leased = MapResponseLayer::new(move |mut response: Response<UpstreamBody>| {
         response.extensions_mut().insert(UpgradeLease::new(Arc::clone(&held)));
         response
     });

@@ -1,15 +1,14 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response, Uri};
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::{SendBody, UpstreamError, UpstreamErrorKind};
+use super::{SendBody, UpstreamBody, UpstreamError, UpstreamErrorKind};
 
 /// One HTTP/2 connection that all requests share, made again when it is gone.
 ///
@@ -34,13 +33,16 @@ impl SharedConnection {
         Self { connector, server, connect_timeout, newest: Mutex::new(None) }
     }
 
-    pub(super) async fn send(&self, request: Request<SendBody>) -> Result<Response<Incoming>, UpstreamError> {
+    pub(super) async fn send(
+        self: Arc<Self>,
+        request: Request<SendBody>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let mut request = request;
         let mut again = true;
         loop {
             let mut sender = self.sender().await?;
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => return Ok(response.map(UpstreamBody::shared)),
                 Err(mut error) => match error.take_message() {
                     // The connection went away before it took the request: the next one may do better.
                     Some(unsent) if again => {

@@ -2,7 +2,6 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use hyper_util::client::legacy;
 use tower::BoxError;
 
 /// Why an [`Upstream`](super::Upstream) gave no answer.
@@ -35,15 +34,6 @@ impl UpstreamError {
 
     pub(super) fn with_kind(self, kind: UpstreamErrorKind) -> Self {
         Self { kind, ..self }
-    }
-
-    pub(super) fn from_client(error: legacy::Error) -> Self {
-        let kind = if error.is_connect() {
-            UpstreamErrorKind::Connect
-        } else {
-            error.source().and_then(<dyn Error>::downcast_ref).map_or(UpstreamErrorKind::Request, kind_of)
-        };
-        Self::new(kind, error)
     }
 
     pub(super) fn from_hyper(error: hyper::Error) -> Self {

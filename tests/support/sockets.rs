@@ -1,5 +1,7 @@
 //! Servers and clients on real sockets.
 
+#![allow(dead_code, reason = "each test crate needs a part of it")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,0 +1,9 @@
+//! The gateway of `examples/gateway`, run as it is, over real sockets.
+
+mod command_line;
+mod failures;
+mod process;
+mod stopping;
+#[path = "../support/sockets.rs"]
+mod support;
+mod traffic;
