@@ -95,10 +95,11 @@ impl Shown {
 
 /// The lines, written over as many as `before`.
 fn frame(lines: &[String], before: usize) -> String {
-    // Up to the first line of before; each line is cleared to its end, and what is below too.
+    // Up to the first line of before; each line is cleared to its end, and what is below too. Lines that are wider than
+    // the terminal are cut off there: wrapped, they would take up more lines than are counted.
     let up = if before == 0 { String::new() } else { format!("\x1b[{before}F") };
     let lines: Vec<_> = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("{up}{}\x1b[J", lines.concat())
+    format!("\x1b[?7l{up}{}\x1b[J\x1b[?7h", lines.concat())
 }
 
 #[cfg(test)]
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn a_frame_is_drawn_over_the_one_before() {
         let lines = ["one".to_owned(), "two".to_owned()];
-        assert_eq!(frame(&lines, 0), "one\x1b[K\ntwo\x1b[K\n\x1b[J");
-        assert_eq!(frame(&lines[..1], 2), "\x1b[2Fone\x1b[K\n\x1b[J");
+        assert_eq!(frame(&lines, 0), "\x1b[?7lone\x1b[K\ntwo\x1b[K\n\x1b[J\x1b[?7h");
+        assert_eq!(frame(&lines[..1], 2), "\x1b[?7l\x1b[2Fone\x1b[K\n\x1b[J\x1b[?7h");
     }
 }
