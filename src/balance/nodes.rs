@@ -2,7 +2,7 @@
 
 use std::{ops::Index, sync::Arc, time::Instant};
 
-use crate::cluster::{Member, NodeState, Stamp};
+use crate::cluster::{Member, NodeState};
 
 /// The nodes that a picker chooses among: active ones of one priority and zone, in the order of their ids.
 ///
@@ -51,8 +51,8 @@ impl Nodes {
         &self.states
     }
 
-    pub(crate) fn stamp(&self, now: Instant) -> Stamp {
-        Stamp::since(self.origin, now)
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
     }
 }
 

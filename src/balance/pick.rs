@@ -4,7 +4,7 @@ use std::{any::Any, cell::Cell, fmt::Debug, sync::Arc, time::Instant};
 
 use super::Nodes;
 use crate::{
-    cluster::{Member, NodeId, NodeState, Stamp},
+    cluster::{Member, NodeId, NodeState, Stamp, nanos},
     placement::KeyHash,
     rng::Rng,
     time::Clock,
@@ -85,6 +85,8 @@ pub struct PickCx<'a> {
     pub rng: Rng,
     clock: &'a dyn Clock,
     now: Cell<Option<Instant>>,
+    /// Nanoseconds of the cluster's time, once asked for.
+    nanos: Cell<Option<u64>>,
     tried: &'a [NodeId],
     panic: bool,
 }
@@ -92,7 +94,7 @@ pub struct PickCx<'a> {
 impl<'a> PickCx<'a> {
     /// A choice that takes the time from `clock` and randomness from `rng`.
     pub fn new(clock: &'a dyn Clock, rng: Rng) -> Self {
-        Self { key: None, rng, clock, now: Cell::new(None), tried: &[], panic: false }
+        Self { key: None, rng, clock, now: Cell::new(None), nanos: Cell::new(None), tried: &[], panic: false }
     }
 
     /// Sets what the request is about.
@@ -152,7 +154,17 @@ impl<'a> PickCx<'a> {
     }
 
     pub(crate) fn stamp(&self, nodes: &Nodes) -> Stamp {
-        nodes.stamp(self.now())
+        Stamp::of(self.nanos_since(nodes.origin()))
+    }
+
+    /// The time of this choice, counted from the cluster's `origin`.
+    #[inline]
+    pub(crate) fn nanos_since(&self, origin: Instant) -> u64 {
+        self.nanos.get().unwrap_or_else(|| {
+            let nanos = nanos(self.now().saturating_duration_since(origin));
+            self.nanos.set(Some(nanos));
+            nanos
+        })
     }
 
     pub(crate) fn set_panic(&mut self, panic: bool) {

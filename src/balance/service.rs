@@ -271,7 +271,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
             };
             let member = &endpoint.member;
             let guard = if self.observes_latency {
-                LoadGuard::start_at(member, cx.now())
+                LoadGuard::start_after(member, cx.nanos_since(self.cluster.origin()))
             } else {
                 LoadGuard::start(member)
             };

@@ -21,9 +21,9 @@ const FADED: f32 = 1.0 / 64.0;
 const FIRST_SUSPENSION: u32 = (100.0 * PER_MS) as u32;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive constant")]
 const LONGEST_SUSPENSION: u32 = (30_000.0 * PER_MS) as u32;
-/// What is assumed of a node, in seconds, that has never answered: while idle it is worth a try at once, and while that
-/// try is on its way it is the last choice, or one that hangs from the start would draw all traffic.
-const UNTRIED: f32 = 1e-6;
+/// What is assumed of a node, in seconds, that has never answered: while idle it is worth a try before all others, and
+/// while that try is on its way it is the last choice, or one that hangs from the start would draw all traffic.
+const UNTRIED: f32 = f32::MIN_POSITIVE;
 const UNANSWERED: f32 = 1.0;
 
 /// Units of 2²⁰ ns, about a millisecond, since the cluster was made; wraps after 52 days.

@@ -37,7 +37,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::{gate::Gate, latency::Stamp};
+pub(crate) use self::{gate::Gate, latency::Stamp, state::nanos};
 pub use self::{
     node::{Admin, Node, NodeId},
     state::{FailureKind, Health, LoadGuard, NodeState, Verdict},

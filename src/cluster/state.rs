@@ -209,12 +209,11 @@ impl NodeState {
         (ignore_health || self.gauge.load(Ordering::Relaxed) & DOWN == 0) && !self.is_full()
     }
 
-    /// What one more request to it costs, if there is nothing to consider but latency and load: the seconds that it
-    /// takes, times the requests that there are then.
+    /// As [`quote`](Self::quote), if there is nothing to consider but latency and load: with no look at the time.
     #[inline]
-    pub(crate) fn plain_cost(&self) -> Option<f32> {
+    pub(crate) fn plain_quote(&self) -> Option<(f32, f32)> {
         let gauge = self.gauge.load(Ordering::Acquire);
-        (gauge & MARKED == 0).then(|| self.latency.seconds() * ((gauge & IN_FLIGHT) + 1) as f32)
+        (gauge & MARKED == 0).then(|| (self.latency.seconds(), ((gauge & IN_FLIGHT) + 1) as f32))
     }
 
     /// Requests that it has at the moment, if there is nothing else to consider but latency.
@@ -326,7 +325,13 @@ impl LoadGuard {
     /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
     #[inline]
     pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
-        Self::begin(member, Progress(nanos(now.saturating_duration_since(member.state.common.origin))))
+        Self::start_after(member, nanos(now.saturating_duration_since(member.state.common.origin)))
+    }
+
+    /// Counts a request in that is sent so many nanoseconds into the cluster's time.
+    #[inline]
+    pub(crate) fn start_after(member: &Arc<Member>, nanos: u64) -> Option<Self> {
+        Self::begin(member, Progress(nanos))
     }
 
     #[inline]
@@ -418,6 +423,6 @@ fn seconds(from: u64, to: u64) -> f32 {
 }
 
 /// 584 years at most.
-fn nanos(span: Duration) -> u64 {
+pub(crate) fn nanos(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

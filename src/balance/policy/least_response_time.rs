@@ -88,7 +88,8 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
     let mut least = u64::MAX;
     if cx.is_first_try() {
         for (index, state) in nodes.states().iter().enumerate() {
-            let cost = state.plain_cost().unwrap_or_else(|| look_closer(nodes, cx, index));
+            let cost = state.plain_quote().map(|(alone, load)| alone * load);
+            let cost = cost.unwrap_or_else(|| look_closer(nodes, cx, index));
             least = least.min(rank(index, weigh(index, cost)));
         }
         // Whether a node has been idle for so long that its estimate fades is asked of one in each pick.
@@ -107,11 +108,12 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
 /// What a node costs that is new, failing, limited or idle; infinity if it cannot take the request.
 #[cold]
 fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
-    if !cx.can_take_at(nodes, index) {
-        return f32::INFINITY;
-    }
-    let (alone, load) = nodes.states()[index].quote(cx.stamp(nodes));
-    alone * load
+    quote(nodes, cx, index).map_or(f32::INFINITY, |(alone, load)| alone * load)
+}
+
+/// What a node costs alone and how many requests it would have, if it can take this one.
+fn quote(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> Option<(f32, f32)> {
+    cx.can_take_at(nodes, index).then(|| nodes.states()[index].quote(cx.stamp(nodes)))
 }
 
 /// Looks at some nodes, and remembers the fast ones.
@@ -125,32 +127,32 @@ struct Shortlist {
 
 impl Picker for Shortlist {
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
-        let now = cx.stamp(nodes);
         let start = cx.rng.below(REMEMBERED);
         let fresh: [usize; FRESH] = std::array::from_fn(|_| cx.rng.below(nodes.len()));
         let (mut best, mut least) = (None, f32::INFINITY);
         // Gives back what the node is worth with its load left aside: one that is fast but busy now is soon free again.
-        let mut look = |index: usize| {
-            if !cx.can_take_at(nodes, index) {
-                return f32::INFINITY;
-            }
-            let (alone, load) = nodes.states()[index].quote(now);
+        let mut look = |index: usize, plain: Option<(f32, f32)>| {
+            let Some((alone, load)) = plain.or_else(|| quote(nodes, cx, index)) else { return f32::INFINITY };
             let alone = alone * self.per_weight.get(index).copied().unwrap_or(1.0);
             if alone * load < least {
                 (best, least) = (Some(index), alone * load);
             }
             alone
         };
+        let is_first_try = cx.is_first_try();
         let (mut worst, mut worst_worth) = (0, -1.0);
         for step in 0..FROM_MEMORY {
             let place = (start + step * (REMEMBERED / FROM_MEMORY)) % REMEMBERED;
-            let worth = look(self.shortlist[place].load(Relaxed) as usize);
+            let index = self.shortlist[place].load(Relaxed) as usize;
+            let plain = if is_first_try { nodes.states()[index].plain_quote() } else { None };
+            let worth = look(index, plain);
             if worth > worst_worth {
                 (worst, worst_worth) = (place, worth);
             }
         }
         for index in fresh {
-            let worth = look(index);
+            // Only here does it matter whether the node has long been idle: those in the list are in use.
+            let worth = look(index, None);
             if worth < worst_worth {
                 self.remember(index, worst);
                 worst_worth = worth;

@@ -67,22 +67,24 @@ pub(super) fn cheapest_of_some(
     if choices >= n {
         return cheapest_of_all(n, rng, cost);
     }
+    if choices == 2 {
+        // In random order, so that of equals the first may win.
+        let (first, second) = draw_two(n, rng);
+        let (one, other) = (cost(first), cost(second));
+        if one.is_finite() && other.is_finite() {
+            return Some(if other < one { second } else { first });
+        }
+    }
     let mut best = Cheapest::new(rng);
     let mut eligible = 0;
     for _ in 0..ROUNDS {
-        let mut offer = |index: usize| {
+        let offer = |index: usize| {
             let cost = cost(index);
             eligible += usize::from(cost.is_finite());
             best.offer(index, cost);
         };
-        if choices == 2 {
-            let (first, second) = draw_two(n, rng);
-            offer(first);
-            offer(second);
-        } else {
-            let mut drawn = [0; MAX_CHOICES];
-            draw(&mut drawn, choices, n, rng).iter().copied().for_each(offer);
-        }
+        let mut drawn = [0; MAX_CHOICES];
+        draw(&mut drawn, choices, n, rng).iter().copied().for_each(offer);
         if eligible >= choices {
             return best.index();
         }
