@@ -43,7 +43,7 @@ fn change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("change 1 of 10000 nodes");
     group.sample_size(50);
     for (name, policy) in ours::policies() {
-        let cluster = ours::cluster(10_000);
+        let cluster = ours::cluster(10_000, true);
         let _balance = Balance::new(cluster.clone(), policy);
         let mut weight = 0;
         group.bench_function(name, |bencher| {

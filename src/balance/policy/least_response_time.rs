@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::sample::draw_two;
 use crate::{
     balance::{Nodes, PickCx, Picker, Policy, any_eligible},
+    cluster::Stamp,
     rng::Rng,
 };
 
@@ -14,6 +16,9 @@ const REMEMBERED: usize = 12;
 /// Each pick looks at half of what is remembered and at two others.
 const FROM_MEMORY: usize = 6;
 const FRESH: usize = 2;
+/// A node is worth remembering if it takes less than this part of the time of the one that it replaces: among equals,
+/// the list stays as it is.
+const BETTER: f32 = 7.0 / 8.0;
 
 /// The node that is likely to answer first: the one with the least latency times requests in flight.
 ///
@@ -108,12 +113,13 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
 /// What a node costs that is new, failing, limited or idle; infinity if it cannot take the request.
 #[cold]
 fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
-    quote(nodes, cx, index).map_or(f32::INFINITY, |(alone, load)| alone * load)
+    quote(nodes, cx, index, cx.stamp(nodes)).map_or(f32::INFINITY, |(alone, load)| alone * load)
 }
 
 /// What a node costs alone and how many requests it would have, if it can take this one.
-fn quote(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> Option<(f32, f32)> {
-    cx.can_take_at(nodes, index).then(|| nodes.states()[index].quote(cx.stamp(nodes)))
+#[inline]
+fn quote(nodes: &Nodes, cx: &PickCx<'_>, index: usize, now: Stamp) -> Option<(f32, f32)> {
+    cx.can_take_at(nodes, index).then(|| nodes.states()[index].quote(now))
 }
 
 /// Looks at some nodes, and remembers the fast ones.
@@ -127,12 +133,15 @@ struct Shortlist {
 
 impl Picker for Shortlist {
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
+        let now = cx.stamp(nodes);
         let start = cx.rng.below(REMEMBERED);
-        let fresh: [usize; FRESH] = std::array::from_fn(|_| cx.rng.below(nodes.len()));
+        let fresh: [usize; FRESH] = draw_two(nodes.len(), &mut cx.rng).into();
         let (mut best, mut least) = (None, f32::INFINITY);
         // Gives back what the node is worth with its load left aside: one that is fast but busy now is soon free again.
         let mut look = |index: usize, plain: Option<(f32, f32)>| {
-            let Some((alone, load)) = plain.or_else(|| quote(nodes, cx, index)) else { return f32::INFINITY };
+            let Some((alone, load)) = plain.or_else(|| quote(nodes, cx, index, now)) else {
+                return f32::INFINITY;
+            };
             let alone = alone * self.per_weight.get(index).copied().unwrap_or(1.0);
             if alone * load < least {
                 (best, least) = (Some(index), alone * load);
@@ -141,8 +150,10 @@ impl Picker for Shortlist {
         };
         let is_first_try = cx.is_first_try();
         let (mut worst, mut worst_worth) = (0, -1.0);
-        for step in 0..FROM_MEMORY {
-            let place = (start + step * (REMEMBERED / FROM_MEMORY)) % REMEMBERED;
+        let mut place = start;
+        for _ in 0..FROM_MEMORY {
+            place += REMEMBERED / FROM_MEMORY;
+            place -= if place < REMEMBERED { 0 } else { REMEMBERED };
             let index = self.shortlist[place].load(Relaxed) as usize;
             let plain = if is_first_try { nodes.states()[index].plain_quote() } else { None };
             let worth = look(index, plain);
@@ -153,7 +164,7 @@ impl Picker for Shortlist {
         for index in fresh {
             // Only here does it matter whether the node has long been idle: those in the list are in use.
             let worth = look(index, None);
-            if worth < worst_worth {
+            if worth < worst_worth * BETTER {
                 self.remember(index, worst);
                 worst_worth = worth;
             }

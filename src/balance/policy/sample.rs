@@ -94,7 +94,7 @@ pub(super) fn cheapest_of_some(
 
 /// Two different numbers below `n`, each pair equally likely to within n / 2³².
 #[inline]
-fn draw_two(n: usize, rng: &mut Rng) -> (usize, usize) {
+pub(super) fn draw_two(n: usize, rng: &mut Rng) -> (usize, usize) {
     let random = rng.next_u64();
     #[allow(clippy::cast_possible_truncation, reason = "below the bound")]
     let below = |bound: usize, random: u64| (((random & 0xffff_ffff) * bound as u64) >> 32) as usize;

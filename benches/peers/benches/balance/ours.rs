@@ -34,7 +34,8 @@ pub(crate) fn cases(nodes: usize) -> Vec<Case> {
     policies()
         .into_iter()
         .map(|(name, policy)| {
-            let balance = Balance::new(cluster(nodes), policy);
+            let is_weighted = name == "ours, WeightedRoundRobin";
+            let balance = Balance::new(cluster(nodes, is_weighted), policy);
             if name == "ours, ConsistentHash" {
                 return Case::driven(
                     name,
@@ -47,9 +48,10 @@ pub(crate) fn cases(nodes: usize) -> Vec<Case> {
         .collect()
 }
 
-/// Nodes of weights 1 to 5.
-pub(crate) fn cluster(nodes: usize) -> Cluster<Service> {
+/// Nodes of weights 1 to 5, or all of weight 1.
+pub(crate) fn cluster(nodes: usize, is_weighted: bool) -> Cluster<Service> {
     let service: Service = service_fn(answer);
-    let nodes = (0_u16..).take(nodes).map(|i| (Node::new(format!("node-{i}")).weight(1 + i % 5), service));
+    let weight = |i: u16| if is_weighted { 1 + i % 5 } else { 1 };
+    let nodes = (0_u16..).take(nodes).map(|i| (Node::new(format!("node-{i}")).weight(weight(i)), service));
     Cluster::new(nodes).expect("the names differ")
 }
