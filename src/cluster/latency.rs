@@ -102,6 +102,13 @@ impl Latency {
         });
     }
 
+    /// Whether there was a sample in this unit of time: another one would weigh nothing.
+    #[inline]
+    pub(crate) fn is_sampled_at(&self, now: Stamp) -> bool {
+        let (bits, stamp) = unpack(self.estimate.load(Relaxed));
+        stamp == now.0 && bits != 0
+    }
+
     /// A request was given up after `seconds`: its latency would have been more.
     pub(crate) fn at_least(&self, seconds: f32, now: Stamp) {
         if self.estimate().is_none_or(|estimate| seconds > estimate) {

@@ -331,7 +331,9 @@ impl LoadGuard {
     /// Counts a request in that is sent so many nanoseconds into the cluster's time.
     #[inline]
     pub(crate) fn start_after(member: &Arc<Member>, nanos: u64) -> Option<Self> {
-        Self::begin(member, Progress(nanos))
+        // A second sample within a millisecond would have no weight: it is not worth another look at the clock.
+        let is_sampled = member.state.latency.is_sampled_at(Stamp::of(nanos));
+        Self::begin(member, if is_sampled { Progress::UNTIMED } else { Progress(nanos) })
     }
 
     #[inline]
