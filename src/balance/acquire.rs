@@ -5,8 +5,10 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
 use super::{Error, Queue, service::Shared};
@@ -25,10 +27,21 @@ type Found<S, E> = Result<(S, LoadGuard), Error<E>>;
 pub(super) struct Search<S, E> {
     pub(super) key: Option<KeyHash>,
     pub(super) tried: Vec<NodeId>,
-    /// A node that was not ready a moment ago.
-    pub(super) busy: Option<(S, LoadGuard)>,
+    /// Nodes that were not ready a moment ago.
+    pub(super) busy: Waiting<S>,
     /// A node that failed to become ready.
     pub(super) failed: Option<(LoadGuard, E)>,
+}
+
+/// Nodes that a request waits for. They have seen nothing of it, and it does not count for those that it leaves.
+pub(super) struct Waiting<S>(pub(super) Vec<(S, LoadGuard)>);
+
+impl<S> Drop for Waiting<S> {
+    fn drop(&mut self) {
+        for (_, guard) in self.0.drain(..) {
+            guard.withdraw();
+        }
+    }
 }
 
 /// A node that is ready, and not among those tried: the first of several that are asked in turn.
@@ -36,30 +49,30 @@ pub(super) async fn acquire<S, Req>(shared: Arc<Shared<S>>, search: Search<S, S:
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
 {
-    let Search { key, mut tried, busy, failed } = search;
-    let mut busy: Vec<_> = busy.into_iter().collect();
-    tried.extend(busy.iter().map(|(_, guard)| guard.member().node.id.clone()));
+    let Search { key, mut tried, mut busy, failed } = search;
+    let mut deadline = None;
+    tried.extend(busy.0.iter().map(|(_, guard)| guard.member().node.id.clone()));
     let mut failure = failed.map(|(guard, error)| {
         tried.push(guard.member().node.id.clone());
         not_ready(guard, error)
     });
     loop {
-        let queue = shared.queue.filter(|_| busy.is_empty());
+        let queue = shared.queue.filter(|_| busy.0.is_empty());
         let (candidate, waits) = if queue.is_some() && shared.cluster.gate().is_crowded() {
             (None, queue)
-        } else if busy.len() == MAX_BUSY {
+        } else if busy.0.len() == MAX_BUSY {
             (None, None)
         } else {
             match shared.pick(key, &tried) {
                 Ok(candidate) => (Some(candidate), None),
-                Err(why) if busy.is_empty() && (queue.is_none() || why.full == 0) => {
+                Err(why) if busy.0.is_empty() && (queue.is_none() || why.full == 0) => {
                     return Err(failure.unwrap_or(Error::NoNode(why)));
                 }
                 Err(_) => (None, queue),
             }
         };
         let candidate = match waits {
-            Some(queue) => match queue_up(&shared, queue, key, &tried).await {
+            Some(queue) => match queue_up(&shared, queue, &mut deadline, key, &tried).await {
                 Ok(candidate) => Some(candidate),
                 // What a node said tells more.
                 Err(error) => return Err(failure.unwrap_or(error)),
@@ -69,21 +82,15 @@ where
         let more = candidate.is_some();
         if let Some(candidate) = candidate {
             tried.push(candidate.1.member().node.id.clone());
-            busy.push(candidate);
+            busy.0.push(candidate);
         }
         // While there are others to ask, those asked so far are only glanced at.
-        let ready = poll_fn(|cx| match poll_any(&mut busy, cx) {
+        let ready = poll_fn(|cx| match poll_any(&mut busy.0, cx) {
             Poll::Pending if more => Poll::Ready(None),
             ready => ready.map(Some),
         });
         match ready.await {
-            Some(Ok(candidate)) => {
-                // The others have seen nothing of it.
-                for (_, guard) in busy {
-                    guard.withdraw();
-                }
-                return Ok(candidate);
-            }
+            Some(Ok(candidate)) => return Ok(candidate),
             Some(Err(error)) => failure = Some(error),
             None => {}
         }
@@ -114,10 +121,17 @@ fn not_ready<E>(mut guard: LoadGuard, source: E) -> Error<E> {
     Error::Node { node: guard.member().node.id.clone(), source }
 }
 
+/// The end of a span from now on, or a time that nobody lives to see.
+fn after(span: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(span).unwrap_or(now + Duration::from_secs(30 * 365 * 86_400))
+}
+
 /// Waits in the queue for a node to have room.
 async fn queue_up<S, E>(
     shared: &Shared<S>,
     queue: Queue,
+    deadline: &mut Option<Instant>,
     key: Option<KeyHash>,
     tried: &[NodeId],
 ) -> Found<S, E>
@@ -126,7 +140,9 @@ where
 {
     let Queue { limit, patience } = queue;
     let place = shared.cluster.gate().enter(limit.get()).ok_or(Error::QueueFull)?;
-    let mut timeout = pin!(tokio::time::sleep(patience));
+    // Whoever comes back, because its node failed to become ready, has the same patience left.
+    let deadline = *deadline.get_or_insert_with(|| after(patience));
+    let mut timeout = pin!(sleep_until(deadline));
     loop {
         let called = poll_fn(|cx| match place.poll_called(cx) {
             Poll::Ready(()) => Poll::Ready(true),

@@ -7,7 +7,7 @@ const PRICE: u64 = 1000;
 
 /// A share of retries that is never passed, however many requests fail.
 ///
-/// Each request pays `ratio` of a retry in, each retry takes a whole one out, and at most `burst` are saved up, as many
+/// Each request pays `ratio` of a retry in, each retry takes a whole one out, and at most `burst` (but room for two) are saved up, as many
 /// as there are at the start. So of n requests at most ratio · n + burst are retried: a service that fails altogether is
 /// not hit by several times its load.
 ///
@@ -64,6 +64,7 @@ impl Budget {
     }
 
     /// Takes a retry out, if there is one.
+    #[must_use]
     pub fn withdraw(&self) -> bool {
         self.saved.fetch_update(Relaxed, Relaxed, |saved| saved.checked_sub(PRICE)).is_ok()
     }

@@ -24,7 +24,8 @@ pub enum Error<E> {
 }
 
 impl<E> Error<E> {
-    /// Whether the request was sent to no node, so that sending it again cannot do anything twice.
+    /// Whether the request was sent to no node, so that sending it again cannot do anything twice. False where a node was
+    /// chosen, even if it never became ready.
     pub fn is_unsent(&self) -> bool {
         !matches!(self, Self::Node { .. })
     }
@@ -86,7 +87,7 @@ impl fmt::Display for NoNode {
         f.write_str("no node can take the request: ")?;
         let states = [
             (self.unhealthy, "unhealthy"),
-            (self.inactive, "draining or down"),
+            (self.inactive, "inactive"),
             (self.full, "full"),
             (self.tried, "already tried"),
         ];

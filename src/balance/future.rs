@@ -88,6 +88,9 @@ where
                     });
                 }
                 StepProj::Calling { call, guard, judge, complete } => {
+                    if guard.is_none() {
+                        return Poll::Pending;
+                    }
                     let result = ready!(call.poll(cx));
                     let Some(mut guard) = guard.take() else { return Poll::Pending };
                     let verdict = judge.classify(result.as_ref());

@@ -1,7 +1,7 @@
 //! Sends each request to one node of a cluster.
 //!
 //! A [`Policy`] says which node, [`Balance`] calls it: a cheap-clone `Service` that needs no worker task, sees the
-//! request before it picks, and allocates nothing. [`Retry`] goes on to another node where that is safe.
+//! request before it picks, and allocates nothing on the usual path. [`Retry`] goes on to another node where that is safe.
 //!
 //! ```
 //! use buttress::{balance::{Balance, LeastRequest}, cluster::{Cluster, Node}};

@@ -176,7 +176,7 @@ impl<'a> PickCx<'a> {
     }
 }
 
-/// The one node that [`can_take`](PickCx::can_take) in the order of a random walk through all of them.
+/// One of the nodes that [can take](PickCx::can_take) the request, each as likely as the next. O(n).
 ///
 /// For policies whose first choices all failed: no node is favoured for standing after one that is down.
 pub(crate) fn any_eligible(nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {

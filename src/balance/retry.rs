@@ -71,8 +71,9 @@ impl<Req: Clone, P: Fn(&Req) -> bool> Repeat<Req> for Cloned<P> {
 
 /// Sends a request that failed to the next node, within a [`Budget`].
 ///
-/// Nodes that were tried are not tried again. When no other node is left, the tries are used up or the budget is empty,
-/// the last answer stands. Clones share the budget.
+/// Nodes that answered are not tried again. When no other node is left, the tries are used up or the budget is empty, the
+/// last answer stands. (If the last node with room fills up at that very moment, the error says so instead.) Clones share
+/// the budget.
 ///
 /// ```
 /// use buttress::{balance::{Balance, Cloned, LeastRequest, Retry}, cluster::{Cluster, Node}};

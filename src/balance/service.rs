@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx, Policy,
-    acquire::{Search, acquire},
+    acquire::{Search, Waiting, acquire},
     chooser::Chooser,
     future::{Attempt, ResponseFuture},
 };
@@ -26,7 +26,7 @@ use crate::{
 /// How often a pick is repeated when others fill the chosen node in between.
 const MAX_PICKS: usize = 16;
 
-/// How often a pick is repeated that found only nodes which are down. Their health may change while it looks, so that it
+/// How often a pick is repeated that found no node while some are down. Their health may change while it looks, so that it
 /// finds neither those that were up a moment ago nor those that are up now, nor that they are too few.
 const MAX_DOUBTS: usize = 4;
 
@@ -40,7 +40,8 @@ pub struct Queue {
 impl Queue {
     /// A queue of at most `limit` requests (0 counts as 1), each of which waits for at most `patience`.
     ///
-    /// The limit should be what the nodes can work off within the patience: longer queues only make answers late.
+    /// The limit should be what the nodes can work off within the patience: longer queues only make answers late. All
+    /// balancers over one cluster stand in the same line. Waiting needs a tokio runtime with its timer enabled.
     pub const fn new(limit: usize, patience: Duration) -> Self {
         let limit = match NonZeroUsize::new(limit) {
             Some(limit) => limit,
@@ -88,16 +89,19 @@ impl<S: Send + Sync + 'static> Balance<S> {
 
 impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
     /// Finds the key of a request with `key`: a closure will do.
+    #[must_use]
     pub fn key<K2>(self, key: K2) -> Balance<S, K2, J, C> {
         Balance { shared: self.shared, key, judge: self.judge, complete: self.complete }
     }
 
     /// Judges answers with `judge`: a closure will do.
+    #[must_use]
     pub fn classify<J2>(self, judge: J2) -> Balance<S, K, J2, C> {
         Balance { shared: self.shared, key: self.key, judge, complete: self.complete }
     }
 
     /// Says with `complete` when a request is over.
+    #[must_use]
     pub fn complete<C2>(self, complete: C2) -> Balance<S, K, J, C2> {
         Balance { shared: self.shared, key: self.key, judge: self.judge, complete }
     }
@@ -123,8 +127,9 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
 
     /// Chooses a node without sending anything: its service, and the guard that counts the request in until dropped.
     ///
-    /// For what is not a request and a response, such as a TCP connection. The queue is not used, and answers are not
-    /// judged: see [`LoadGuard::judge`].
+    /// For what is not a request and a response, such as a TCP connection. The queue is not used. Judge the guard, if only
+    /// as [`Neutral`](crate::cluster::Verdict::Neutral): dropped unjudged it counts as cancelled, and what has passed as
+    /// the least that an answer would have taken.
     ///
     /// # Errors
     /// If no node can take a request now.
@@ -156,7 +161,7 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
-        let search = || Search { key, tried: tried.to_vec(), busy: None, failed: None };
+        let search = || Search { key, tried: tried.to_vec(), busy: Waiting(Vec::new()), failed: None };
         let search = if crowded {
             search()
         } else {
@@ -167,7 +172,7 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
                         return Attempt::calling(service.call(request), guard, judge, complete);
                     }
                     // Asked again in the future, with a waker.
-                    Poll::Pending => Search { busy: Some((service, guard)), ..search() },
+                    Poll::Pending => Search { busy: Waiting(vec![(service, guard)]), ..search() },
                     Poll::Ready(Err(error)) => Search { failed: Some((guard, error)), ..search() },
                 },
                 Err(why) if why.full > 0 && shared.queue.is_some() => search(),
@@ -271,7 +276,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
             };
             let member = &endpoint.member;
             let guard = if self.observes_latency {
-                LoadGuard::start_after(member, cx.nanos_since(self.cluster.origin()))
+                LoadGuard::start_after(member, cx.nanos_since(self.cluster.origin()), &mut cx.rng)
             } else {
                 LoadGuard::start(member)
             };

@@ -120,16 +120,18 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// Waits for a call, and uses it up: what happens from here on calls again.
     pub(crate) fn poll_called(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut line = self.gate.lock();
-        let line = &mut *line;
+        // Wakers are the user's code: they are cloned and dropped outside the lock.
+        let waker = cx.waker().clone();
+        let mut guard = self.gate.lock();
+        let line = &mut *guard;
         let Some(caller) = line.callers.get_mut(&self.ticket) else { return Poll::Ready(()) };
         if std::mem::take(&mut caller.called) {
             line.called -= 1;
             return Poll::Ready(());
         }
-        if !caller.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            caller.waker = Some(cx.waker().clone());
-        }
+        let old = caller.waker.replace(waker);
+        drop(guard);
+        drop(old);
         Poll::Pending
     }
 

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use super::state::nanos;
+
 /// Stamps count units of 2²⁰ ns.
 const PER_MS: f32 = 1e6 / (1 << 20) as f32;
 
@@ -32,8 +34,7 @@ pub(crate) struct Stamp(u32);
 
 impl Stamp {
     pub(crate) fn since(origin: Instant, now: Instant) -> Self {
-        let span = now.saturating_duration_since(origin);
-        Self::of(span.as_secs().wrapping_mul(1_000_000_000) + u64::from(span.subsec_nanos()))
+        Self::of(nanos(now.saturating_duration_since(origin)))
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "wraps by design: only differences are used")]
@@ -102,7 +103,7 @@ impl Latency {
         });
     }
 
-    /// Whether there was a sample in this unit of time: another one would weigh nothing.
+    /// Whether there was a sample in this unit of time: there are more of them than are needed.
     #[inline]
     pub(crate) fn is_sampled_at(&self, now: Stamp) -> bool {
         let (bits, stamp) = unpack(self.estimate.load(Relaxed));

@@ -54,6 +54,7 @@ const MAX_DEPARTED: usize = 4096;
 
 /// A change to one node of a cluster.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Change<S> {
     /// Adds a node, or replaces the description and service of the one with this id.
     Insert(Node, S),
@@ -154,7 +155,8 @@ impl<S> Cluster<S> {
     /// Unlike [`replace`](Self::replace) this may take out the last node: it was named.
     pub fn remove(&self, id: impl Into<NodeId>) -> bool {
         let id = id.into();
-        self.edit(|draft, registry| Ok(draft.remove(&id, registry))).unwrap_or(false)
+        self.load().get(&id).is_some()
+            && self.edit(|draft, registry| Ok(draft.remove(&id, registry))).unwrap_or(false)
     }
 
     /// Applies some changes as one.
@@ -306,7 +308,14 @@ impl<S> Cluster<S> {
         subscribers.push(subscriber);
     }
 
-    fn alter(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Result<(), ClusterError> {
+    fn alter(&self, id: NodeId, change: impl Fn(&mut Node)) -> Result<(), ClusterError> {
+        if let Some(known) = self.load().get(&id) {
+            let mut node = known.member.node.clone();
+            change(&mut node);
+            if node == known.member.node {
+                return Ok(());
+            }
+        }
         self.edit(|draft, _| if draft.alter(&id, change) { Ok(()) } else { Err(ClusterError::UnknownId(id)) })
     }
 

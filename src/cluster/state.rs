@@ -14,7 +14,7 @@ use super::{
     gate::Gate,
     latency::{Latency, Stamp},
 };
-use crate::time::Clock;
+use crate::{rng::Rng, time::Clock};
 
 /// What is known of a node's health from checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -257,9 +257,9 @@ impl NodeState {
     }
 
     #[cold]
-    fn recover(&self) {
-        // In this order, a failure in between leaves at worst a mark too many.
-        self.gauge.fetch_and(!(FAILING | NEW), Ordering::Relaxed);
+    fn recover(&self, marks: u64) {
+        // In this order, a failure in between leaves at worst a mark too many; and who sees `NEW` gone, an estimate.
+        self.gauge.fetch_and(!marks, Ordering::Release);
         self.latency.clear_streak();
     }
 
@@ -308,32 +308,52 @@ impl Progress {
     /// Not judged yet, and its latency is not asked for.
     const UNTIMED: Self = Self(u64::MAX);
     const JUDGED: Self = Self(u64::MAX - 1);
-    const WITHDRAWN: Self = Self(u64::MAX - 2);
+    /// Judged a failure: what else goes wrong with it is part of that.
+    const FAILED: Self = Self(u64::MAX - 2);
+    const WITHDRAWN: Self = Self(u64::MAX - 3);
+    /// Beside the time: a success gives no sample, and only giving up tells something.
+    const QUIET: u64 = 1 << 62;
+
+    fn is_time(self) -> bool {
+        self.0 < Self::WITHDRAWN.0
+    }
+
+    fn is_judged(self) -> bool {
+        self == Self::JUDGED || self == Self::FAILED
+    }
 
     fn sent_at(self) -> Option<u64> {
-        (self.0 < Self::WITHDRAWN.0).then_some(self.0)
+        self.is_time().then_some(self.0 & !Self::QUIET)
+    }
+
+    /// When the request was sent, if its latency is to be learned.
+    fn sample_from(self) -> Option<u64> {
+        (self.is_time() && self.0 & Self::QUIET == 0).then_some(self.0)
     }
 }
 
 impl LoadGuard {
     /// Counts a request in, or gives `None` if the node is full.
     #[inline]
+    #[must_use]
     pub fn start(member: &Arc<Member>) -> Option<Self> {
         Self::begin(member, Progress::UNTIMED)
     }
 
     /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
     #[inline]
+    #[must_use]
     pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
-        Self::start_after(member, nanos(now.saturating_duration_since(member.state.common.origin)))
+        Self::begin(member, Progress(nanos(now.saturating_duration_since(member.state.common.origin))))
     }
 
-    /// Counts a request in that is sent so many nanoseconds into the cluster's time.
+    /// As [`start_at`](Self::start_at), so many nanoseconds into the cluster's time, with a latency that is learned only
+    /// now and then while the node gives an answer each millisecond: each would have next to no weight.
     #[inline]
-    pub(crate) fn start_after(member: &Arc<Member>, nanos: u64) -> Option<Self> {
-        // A second sample within a millisecond would have no weight: it is not worth another look at the clock.
-        let is_sampled = member.state.latency.is_sampled_at(Stamp::of(nanos));
-        Self::begin(member, if is_sampled { Progress::UNTIMED } else { Progress(nanos) })
+    pub(crate) fn start_after(member: &Arc<Member>, nanos: u64, rng: &mut Rng) -> Option<Self> {
+        // By chance: a rule would miss those requests that always come right after an answer.
+        let is_quiet = member.state.latency.is_sampled_at(Stamp::of(nanos)) && rng.next_u64() & 3 != 0;
+        Self::begin(member, Progress(nanos | if is_quiet { Progress::QUIET } else { 0 }))
     }
 
     #[inline]
@@ -349,19 +369,22 @@ impl LoadGuard {
     /// Says what the answer was worth, as its head arrives. Only the first call counts.
     #[inline]
     pub fn judge(&mut self, verdict: Verdict) {
-        let progress = std::mem::replace(&mut self.progress, Progress::JUDGED);
-        if progress == Progress::JUDGED {
+        let progress = self.progress;
+        if progress.is_judged() {
             return;
         }
+        self.progress = Progress::JUDGED;
         let state = &*self.member.state;
         match verdict {
             Verdict::Success => {
-                if let Some(sent_at) = progress.sent_at() {
+                let mut marks = FAILING;
+                if let Some(sent_at) = progress.sample_from() {
                     let now = state.common.nanos_now();
                     state.latency.succeeded(seconds(sent_at, now), Stamp::of(now));
+                    marks |= NEW;
                 }
-                if state.gauge.load(Ordering::Relaxed) & (FAILING | NEW) != 0 {
-                    state.recover();
+                if state.gauge.load(Ordering::Relaxed) & marks != 0 {
+                    state.recover(marks);
                 }
             }
             Verdict::Failure(_) => self.fail(),
@@ -369,14 +392,17 @@ impl LoadGuard {
         }
     }
 
-    /// Says that the answer broke after its head had been judged: its body ended early.
+    /// Says that the answer broke after its head had been judged: its body ended early. An answer that failed anyway
+    /// fails no more.
     pub fn break_off(&mut self) {
-        self.progress = Progress::JUDGED;
-        self.fail();
+        if self.progress != Progress::FAILED {
+            self.fail();
+        }
     }
 
     #[cold]
-    fn fail(&self) {
+    fn fail(&mut self) {
+        self.progress = Progress::FAILED;
         let state = &*self.member.state;
         state.failures.fetch_add(1, Ordering::Relaxed);
         state.latency.failed(Stamp::of(state.common.nanos_now()));
@@ -403,7 +429,7 @@ impl LoadGuard {
 impl Drop for LoadGuard {
     #[inline]
     fn drop(&mut self) {
-        if self.progress != Progress::JUDGED {
+        if !self.progress.is_judged() {
             if self.progress == Progress::WITHDRAWN {
                 return self.member.state.leave();
             }
@@ -415,7 +441,7 @@ impl Drop for LoadGuard {
 
 impl fmt::Debug for LoadGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let judged = self.progress == Progress::JUDGED;
+        let judged = self.progress.is_judged();
         f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
     }
 }

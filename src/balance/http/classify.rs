@@ -13,7 +13,7 @@ use crate::{
 ///
 /// | answer | verdict |
 /// |---|---|
-/// | 5xx but for the two below | failure: response |
+/// | 5xx but for those below | failure: response |
 /// | 503, 429 | failure: overloaded |
 /// | 501, 505 and other 4xx | neutral: the request was at fault |
 /// | others | success |
@@ -90,13 +90,11 @@ fn upstream_failure(error: &crate::forward::UpstreamError) -> Option<FailureKind
     }
 }
 
-/// Only what certainly happens before anything is sent counts as a failed connection.
+/// Only what connecting alone gives counts as a failed connection. (A host that becomes unreachable can be told to a
+/// connection that stands.)
 fn io_failure(kind: io::ErrorKind) -> Option<FailureKind> {
     match kind {
-        io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::AddrNotAvailable => Some(FailureKind::Connect),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable => Some(FailureKind::Connect),
         io::ErrorKind::TimedOut => Some(FailureKind::Timeout),
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::sample::{MAX_CHOICES, cheapest_of_all, cheapest_of_some};
 use crate::balance::{Nodes, PickCx, Picker, Policy};
 
-/// What a suspended node's load counts more: any other node is better.
+/// By what a suspended node's load is multiplied: next to any usual node it is worse.
 const SUSPENDED_LOAD: f32 = 1e9;
 
 /// The node with the fewest requests in flight for its weight: of two random ones, of `d`, or of all.
@@ -103,6 +103,6 @@ fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
     match (cx.can_take_at(nodes, index), cx.is_suspended(state)) {
         (false, _) => f32::INFINITY,
         (true, false) => (state.in_flight() + 1) as f32,
-        (true, true) => SUSPENDED_LOAD,
+        (true, true) => (state.in_flight() + 1) as f32 * SUSPENDED_LOAD,
     }
 }

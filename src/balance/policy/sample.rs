@@ -76,8 +76,8 @@ pub(super) fn cheapest_of_some(
         }
     }
     let mut best = Cheapest::new(rng);
-    let mut eligible = 0;
     for _ in 0..ROUNDS {
+        let mut eligible = 0;
         let offer = |index: usize| {
             let cost = cost(index);
             eligible += usize::from(cost.is_finite());

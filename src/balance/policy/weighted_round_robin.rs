@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    balance::{Nodes, PickCx, Picker, Policy},
+    balance::{Nodes, PickCx, Picker, Policy, any_eligible},
     rng::Rng,
 };
 
@@ -69,7 +69,10 @@ impl fmt::Debug for Weighted {
 impl Picker for Weighted {
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
         let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        schedule.next(|node| cx.can_take(&nodes[node]))
+        let next = schedule.next(|node| cx.can_take(&nodes[node]));
+        drop(schedule);
+        // A node may have come up after it was asked.
+        next.or_else(|| any_eligible(nodes, cx))
     }
 }
 
