@@ -29,23 +29,19 @@ pub(crate) fn policies() -> Vec<(&'static str, Arc<dyn Policy>)> {
     ]
 }
 
-/// The cases at this many nodes.
+/// The cases at this many nodes, after what the harness and the service cost by themselves.
 pub(crate) fn cases(nodes: usize) -> Vec<Case> {
-    policies()
-        .into_iter()
-        .map(|(name, policy)| {
-            let is_weighted = name == "ours, WeightedRoundRobin";
-            let balance = Balance::new(cluster(nodes, is_weighted), policy);
-            if name == "ours, ConsistentHash" {
-                return Case::driven(
-                    name,
-                    runtime(),
-                    balance.key(|request: &u64| Some(KeyHash::of(request))),
-                );
-            }
-            Case::driven(name, runtime(), balance)
-        })
-        .collect()
+    let service: Service = service_fn(answer);
+    let bare = Case::driven("no balancer, the service itself", runtime(), service);
+    let balanced = policies().into_iter().map(|(name, policy)| {
+        let is_weighted = name == "ours, WeightedRoundRobin";
+        let balance = Balance::new(cluster(nodes, is_weighted), policy);
+        if name == "ours, ConsistentHash" {
+            return Case::driven(name, runtime(), balance.key(|request: &u64| Some(KeyHash::of(request))));
+        }
+        Case::driven(name, runtime(), balance)
+    });
+    std::iter::once(bare).chain(balanced).collect()
 }
 
 /// Nodes of weights 1 to 5, or all of weight 1.
