@@ -9,10 +9,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// A source of monotonic time.
+/// A source of time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,11 +26,21 @@ use std::{
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The current instant. Never earlier than an instant it gave before.
     fn now(&self) -> Instant;
+
+    /// The time of day, for what other machines have to understand: it may jump either way.
+    #[allow(clippy::disallowed_methods, reason = "this module is where clocks are read")]
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Instant {
         (**self).now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
     }
 }
 
@@ -44,6 +54,9 @@ impl Clock for TokioClock {
     }
 }
 
+/// Where the time of day of a [`ManualClock`] begins, after the Unix epoch.
+const MANUAL_EPOCH: Duration = Duration::from_secs(1_577_836_800);
+
 /// A clock that moves only when told to. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
@@ -56,6 +69,10 @@ impl ManualClock {
     #[allow(clippy::disallowed_methods, reason = "this module is where clocks are read")]
     pub fn new() -> Self {
         Self { origin: Instant::now(), elapsed_nanos: Arc::default() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.elapsed_nanos.load(Relaxed))
     }
 
     /// Moves the clock forward, at most to 584 years after it was made.
@@ -73,6 +90,11 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
-        self.origin + Duration::from_nanos(self.elapsed_nanos.load(Relaxed))
+        self.origin + self.elapsed()
+    }
+
+    /// Begins at 2020-01-01 00:00:00 UTC.
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + MANUAL_EPOCH + self.elapsed()
     }
 }

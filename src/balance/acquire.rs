@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
-use super::{Error, Queue, service::Shared};
+use super::{Affinity, Error, Queue, affinity::Wanted, service::Shared};
 use crate::{
     cluster::{FailureKind, LoadGuard, NodeId, Verdict},
     placement::KeyHash,
@@ -26,6 +26,7 @@ type Found<S, E> = Result<(S, LoadGuard), Error<E>>;
 /// What is known of a request that has not found its node at once.
 pub(super) struct Search<S, E> {
     pub(super) key: Option<KeyHash>,
+    pub(super) affinity: Option<Affinity>,
     pub(super) tried: Vec<NodeId>,
     /// Nodes that were not ready a moment ago.
     pub(super) busy: Waiting<S>,
@@ -49,7 +50,7 @@ pub(super) async fn acquire<S, Req>(shared: Arc<Shared<S>>, search: Search<S, S:
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
 {
-    let Search { key, mut tried, mut busy, failed } = search;
+    let Search { key, affinity, mut tried, mut busy, failed } = search;
     let mut deadline = None;
     tried.extend(busy.0.iter().map(|(_, guard)| guard.member().node.id.clone()));
     let mut failure = failed.map(|(guard, error)| {
@@ -63,7 +64,7 @@ where
         } else if busy.0.len() == MAX_BUSY {
             (None, None)
         } else {
-            match shared.pick(key, &tried) {
+            match shared.pick(Wanted { key, affinity: affinity.as_ref(), tried: &tried }) {
                 Ok(candidate) => (Some(candidate), None),
                 Err(why) if busy.0.is_empty() && (queue.is_none() || why.full == 0) => {
                     return Err(failure.unwrap_or(Error::NoNode(why)));
@@ -72,11 +73,14 @@ where
             }
         };
         let candidate = match waits {
-            Some(queue) => match queue_up(&shared, queue, &mut deadline, key, &tried).await {
-                Ok(candidate) => Some(candidate),
-                // What a node said tells more.
-                Err(error) => return Err(failure.unwrap_or(error)),
-            },
+            Some(queue) => {
+                let wanted = Wanted { key, affinity: affinity.as_ref(), tried: &tried };
+                match queue_up(&shared, queue, &mut deadline, wanted).await {
+                    Ok(candidate) => Some(candidate),
+                    // What a node said tells more.
+                    Err(error) => return Err(failure.unwrap_or(error)),
+                }
+            }
             None => candidate,
         };
         let more = candidate.is_some();
@@ -132,8 +136,7 @@ async fn queue_up<S, E>(
     shared: &Shared<S>,
     queue: Queue,
     deadline: &mut Option<Instant>,
-    key: Option<KeyHash>,
-    tried: &[NodeId],
+    wanted: Wanted<'_>,
 ) -> Found<S, E>
 where
     S: Clone + Send + Sync + 'static,
@@ -151,9 +154,9 @@ where
         if !called.await {
             return Err(Error::QueueTimeout(patience));
         }
-        let picked = shared.pick(key, tried);
+        let picked = shared.pick(wanted);
         // What this one leaves, or may not use because it tried that node before, is for those behind.
-        if place.is_shared() && shared.could_pick(&[]) {
+        if place.is_shared() && shared.could_pick(Wanted::default()) {
             place.pass_on();
         }
         match picked {

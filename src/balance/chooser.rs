@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
-use crate::cluster::{Cluster, Endpoint, Member, Version};
+use crate::cluster::{Admin, Cluster, Endpoint, Member, NodeId, Version};
 
 /// How priorities and zones divide the traffic.
 ///
@@ -199,6 +199,16 @@ impl<S> Chooser<S> {
         None
     }
 
+    /// The node with this id, if it can take the request: draining ones can.
+    pub(super) fn choose_pinned(&self, id: &NodeId, cx: &mut PickCx<'_>, epoch: u64) -> Option<&Endpoint<S>> {
+        if self.counted.load(Ordering::Relaxed) != epoch {
+            self.count(epoch);
+        }
+        let endpoint = self.version.get(id)?;
+        cx.set_panic(self.ignores_health(&endpoint.member));
+        (endpoint.member.node.admin != Admin::Down && cx.can_take(&endpoint.member)).then_some(&**endpoint)
+    }
+
     /// Whether [`choose`](Self::choose) would find a node: the policies' contract is to find one if there is any.
     pub(super) fn could_choose(&self, cx: &mut PickCx<'_>, epoch: u64) -> bool {
         if self.counted.load(Ordering::Relaxed) != epoch {
@@ -264,26 +274,42 @@ impl<S> Chooser<S> {
     /// Why nothing could be chosen.
     pub(super) fn explain(&self, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode::default();
-        let total = self.total_health();
-        // A node that is down stays so when it has less to do: it is full only where health is ignored.
-        let ignores_health = |member: &Member| {
-            let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
-            tier.is_some_and(|tier| self.is_in_panic(tier, total))
-        };
         for member in self.version.iter() {
-            let count = if !member.node.takes_new_picks() {
-                &mut why.inactive
-            } else if cx.was_tried(member) {
-                &mut why.tried
-            } else if member.state.is_full() && (member.state.health().is_usable() || ignores_health(member))
-            {
-                &mut why.full
-            } else {
-                &mut why.unhealthy
-            };
-            *count += 1;
+            let is_inactive = !member.node.takes_new_picks();
+            self.count_out(member, is_inactive, cx, &mut why);
         }
         why
+    }
+
+    /// Why the one node that was asked for could not be chosen.
+    #[cold]
+    pub(super) fn explain_pinned(&self, id: &NodeId, cx: &PickCx<'_>) -> NoNode {
+        let mut why = NoNode { is_pinned: true, ..NoNode::default() };
+        if let Some(endpoint) = self.version.get(id) {
+            let is_inactive = endpoint.member.node.admin == Admin::Down;
+            self.count_out(&endpoint.member, is_inactive, cx, &mut why);
+        }
+        why
+    }
+
+    fn count_out(&self, member: &Member, is_inactive: bool, cx: &PickCx<'_>, why: &mut NoNode) {
+        // A node that is down stays so when it has less to do: it is full only where health is ignored.
+        let may_be_used = || member.state.health().is_usable() || self.ignores_health(member);
+        let count = if is_inactive {
+            &mut why.inactive
+        } else if cx.was_tried(member) {
+            &mut why.tried
+        } else if member.state.is_full() && may_be_used() {
+            &mut why.full
+        } else {
+            &mut why.unhealthy
+        };
+        *count += 1;
+    }
+
+    fn ignores_health(&self, member: &Member) -> bool {
+        let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
+        tier.is_some_and(|tier| self.is_in_panic(tier, self.total_health()))
     }
 }
 

@@ -80,11 +80,17 @@ pub struct NoNode {
     pub full: usize,
     /// Nodes that this request was tried on before.
     pub tried: usize,
+    /// Whether one node alone was asked, because the request is [pinned](super::Affinity::Require) to it.
+    pub is_pinned: bool,
 }
 
 impl fmt::Display for NoNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no node can take the request: ")?;
+        f.write_str(if self.is_pinned {
+            "the node that the request is pinned to cannot take it: "
+        } else {
+            "no node can take the request: "
+        })?;
         let states = [
             (self.unhealthy, "unhealthy"),
             (self.inactive, "inactive"),
@@ -96,7 +102,11 @@ impl fmt::Display for NoNode {
             write!(f, "{separator}{count} {state}")?;
             separator = ", ";
         }
-        if separator.is_empty() { f.write_str("the cluster is empty") } else { Ok(()) }
+        match (separator, self.is_pinned) {
+            ("", true) => f.write_str("it is not there"),
+            ("", false) => f.write_str("the cluster is empty"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -25,6 +25,7 @@
 //! ```
 
 mod acquire;
+mod affinity;
 mod budget;
 mod chooser;
 mod classify;
@@ -43,6 +44,7 @@ mod service;
 
 pub(crate) use self::pick::any_eligible;
 pub use self::{
+    affinity::Affinity,
     budget::{Budget, InvalidRatio},
     chooser::Levels,
     classify::{Classify, ErrorsFail},

@@ -14,7 +14,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    Balance, Budget, Classify, Complete, Error, KeyOf,
+    Affinity, Balance, Budget, Classify, Complete, Error, KeyOf,
+    affinity::Wanted,
     future::{Attempt, Outcome},
 };
 use crate::cluster::{FailureKind, NodeId, Verdict};
@@ -163,8 +164,9 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         self.budget.deposit();
         let (kept, first) = self.repeat.first(request);
+        let affinity = self.balance.key.affinity(&first);
         let attempt = self.balance.attempt(first, &[]);
-        RetryFuture { attempt, retry: self.clone(), kept, tried: Vec::new() }
+        RetryFuture { attempt, retry: self.clone(), kept, affinity, tried: Vec::new() }
     }
 }
 
@@ -180,6 +182,7 @@ pin_project! {
         attempt: Attempt<S, R::Attempt, J, C>,
         retry: Retry<Balance<S, K, J, C>, R>,
         kept: R::Kept,
+        affinity: Option<Affinity>,
         tried: Vec<NodeId>,
     }
 }
@@ -213,7 +216,11 @@ where
             let Retry { balance, repeat, budget, tries } = this.retry;
             let may_repeat = this.tried.len() < tries.get() as usize
                 && repeat.may_repeat(this.kept, kind)
-                && balance.shared.could_pick(this.tried)
+                && balance.shared.could_pick(Wanted {
+                    key: None,
+                    affinity: this.affinity.as_ref(),
+                    tried: this.tried,
+                })
                 && budget.withdraw();
             let again = if may_repeat { repeat.again(this.kept) } else { None };
             let Some(again) = again else { return Poll::Ready(result) };

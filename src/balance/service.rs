@@ -12,13 +12,15 @@ use arc_swap::ArcSwap;
 use tower_service::Service;
 
 use super::{
-    Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx, Policy,
+    Affinity, Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx,
+    Policy,
     acquire::{Search, Waiting, acquire},
+    affinity::Wanted,
     chooser::Chooser,
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, LoadGuard, NodeId, Subscriber},
+    cluster::{Cluster, Endpoint, LoadGuard, NodeId, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -137,7 +139,7 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
     where
         S: Clone,
     {
-        self.shared.pick(key, &[])
+        self.shared.pick(Wanted { key, ..Wanted::default() })
     }
 
     fn restart(self, levels: Levels, queue: Option<Queue>) -> Self {
@@ -157,15 +159,22 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         C: Clone,
     {
         let shared = &self.shared;
-        let key = self.key.key(&request);
+        let (key, affinity) = (self.key.key(&request), self.key.affinity(&request));
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
-        let search = || Search { key, tried: tried.to_vec(), busy: Waiting(Vec::new()), failed: None };
+        let wanted = Wanted { key, affinity: affinity.as_ref(), tried };
+        let search = || Search {
+            key,
+            affinity: affinity.clone(),
+            tried: tried.to_vec(),
+            busy: Waiting(Vec::new()),
+            failed: None,
+        };
         let search = if crowded {
             search()
         } else {
-            match shared.pick(key, tried) {
+            match shared.pick(wanted) {
                 Ok((mut service, guard)) => match service.poll_ready(&mut Context::from_waker(Waker::noop()))
                 {
                     Poll::Ready(Ok(())) => {
@@ -244,24 +253,34 @@ impl<S: Send + Sync + 'static> Shared<S> {
         shared
     }
 
-    /// Whether a node that is not among `tried` could take a request.
-    pub(super) fn could_pick(&self, tried: &[NodeId]) -> bool {
-        let clock = &**self.cluster.clock();
-        let mut cx = PickCx::new(clock, Rng::from_thread()).tried(tried);
+    /// Whether a node that is not among those tried could take a request.
+    pub(super) fn could_pick(&self, wanted: Wanted<'_>) -> bool {
+        let chooser = self.chooser.load();
+        let mut cx = PickCx::new(&**self.cluster.clock(), Rng::from_thread()).tried(wanted.tried);
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
-        self.chooser.load().could_choose(&mut cx, epoch)
+        match wanted.affinity {
+            Some(Affinity::Require(node)) => chooser.choose_pinned(node, &mut cx, epoch).is_some(),
+            _ => chooser.could_choose(&mut cx, epoch),
+        }
     }
 
-    /// Chooses a node that is not among `tried` and counts the request in.
+    /// Chooses a node that is not among those tried and counts the request in.
     #[inline]
-    pub(super) fn pick(&self, key: Option<KeyHash>, tried: &[NodeId]) -> Result<(S, LoadGuard), NoNode>
+    pub(super) fn pick(&self, wanted: Wanted<'_>) -> Result<(S, LoadGuard), NoNode>
     where
         S: Clone,
     {
         let chooser = self.chooser.load();
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
         let clock = &**self.cluster.clock();
-        let mut cx = PickCx::new(clock, Rng::from_thread()).key(key).tried(tried);
+        let mut cx = PickCx::new(clock, Rng::from_thread()).key(wanted.key).tried(wanted.tried);
+        if let Some(affinity) = wanted.affinity {
+            let node = affinity.node();
+            let pinned = self.pick_pinned(node, &chooser, &mut cx, epoch);
+            if pinned.is_some() || matches!(affinity, Affinity::Require(_)) {
+                return pinned.ok_or_else(|| chooser.explain_pinned(node, &cx));
+            }
+        }
         let mut doubts = MAX_DOUBTS;
         // A node may fill up between the choice and the count; each time some other request was let in.
         for _ in 0..MAX_PICKS {
@@ -274,17 +293,38 @@ impl<S: Send + Sync + 'static> Shared<S> {
                 chooser.recount();
                 continue;
             };
-            let member = &endpoint.member;
-            let guard = if self.observes_latency {
-                LoadGuard::start_after(member, cx.nanos_since(self.cluster.origin()), &mut cx.rng)
-            } else {
-                LoadGuard::start(member)
-            };
-            if let Some(guard) = guard {
+            if let Some(guard) = self.begin(endpoint, &mut cx) {
                 return Ok((S::clone(&endpoint.service), guard));
             }
         }
         Err(chooser.explain(&cx))
+    }
+
+    /// Chooses the node that a request is pinned to and counts the request in.
+    #[cold]
+    fn pick_pinned(
+        &self,
+        id: &NodeId,
+        chooser: &Chooser<S>,
+        cx: &mut PickCx<'_>,
+        epoch: u64,
+    ) -> Option<(S, LoadGuard)>
+    where
+        S: Clone,
+    {
+        let endpoint = chooser.choose_pinned(id, cx, epoch)?;
+        let guard = self.begin(endpoint, cx)?;
+        Some((S::clone(&endpoint.service), guard))
+    }
+
+    /// Counts a request in, unless the node is full.
+    #[inline]
+    fn begin(&self, endpoint: &Endpoint<S>, cx: &mut PickCx<'_>) -> Option<LoadGuard> {
+        if self.observes_latency {
+            LoadGuard::start_after(&endpoint.member, cx.nanos_since(self.cluster.origin()), &mut cx.rng)
+        } else {
+            LoadGuard::start(&endpoint.member)
+        }
     }
 }
 

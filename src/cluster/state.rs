@@ -45,10 +45,14 @@ pub enum FailureKind {
     Transport,
     /// No answer came in time: the node may have acted on the request.
     Timeout,
-    /// The node answered that it failed (HTTP 500, 502, 504, …).
+    /// The node answered that it failed (HTTP 500 and others).
     Response,
-    /// The node answered that it has too much to do and did not act on the request (HTTP 503, 429, …).
+    /// The node answered that what it depends on failed (HTTP 502, 504).
+    Gateway,
+    /// The node answered that it has too much to do or is not ready, and did not act on the request (HTTP 503).
     Overloaded,
+    /// The node answered that this client asks too much, and did not act on the request (HTTP 429). The node is well.
+    Throttled,
 }
 
 /// The judgement on one answer, made once and used by everything that learns from it.

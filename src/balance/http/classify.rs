@@ -14,7 +14,9 @@ use crate::{
 /// | answer | verdict |
 /// |---|---|
 /// | 5xx but for those below | failure: response |
-/// | 503, 429 | failure: overloaded |
+/// | 502, 504 | failure: gateway |
+/// | 503 | failure: overloaded |
+/// | 429 | failure: throttled |
 /// | 501, 505 and other 4xx | neutral: the request was at fault |
 /// | others | success |
 /// | error | failure of the [kind](NodeError) it shows |
@@ -28,9 +30,9 @@ impl<B, E: NodeError> Classify<Response<B>, E> for ClassifyHttp {
             Err(error) => return error.failure().map_or(Verdict::Neutral, Verdict::Failure),
         };
         match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                Verdict::Failure(FailureKind::Overloaded)
-            }
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Verdict::Failure(FailureKind::Gateway),
+            StatusCode::SERVICE_UNAVAILABLE => Verdict::Failure(FailureKind::Overloaded),
+            StatusCode::TOO_MANY_REQUESTS => Verdict::Failure(FailureKind::Throttled),
             StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Verdict::Neutral,
             status if status.is_server_error() => Verdict::Failure(FailureKind::Response),
             status if status.is_client_error() => Verdict::Neutral,
