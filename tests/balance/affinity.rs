@@ -26,12 +26,12 @@ impl KeyOf<Option<Affinity>> for AsAsked {
     }
 }
 
-fn prefer(node: &str) -> Option<Affinity> {
-    Some(Affinity::Prefer(node.into()))
+fn prefer(node: &str) -> Affinity {
+    Affinity::Prefer(node.into())
 }
 
-fn require(node: &str) -> Option<Affinity> {
-    Some(Affinity::Require(node.into()))
+fn require(node: &str) -> Affinity {
+    Affinity::Require(node.into())
 }
 
 fn name(
@@ -49,10 +49,10 @@ async fn ask(
         + Sync
         + 'static,
     >,
-    affinity: Option<Affinity>,
+    affinity: impl Into<Option<Affinity>>,
 ) -> Result<&'static str, NoNode> {
     let balance = Balance::new(cluster.clone(), RoundRobin).key(AsAsked);
-    match balance.oneshot(affinity).await {
+    match balance.oneshot(affinity.into()).await {
         Ok(name) => Ok(name),
         Err(Error::NoNode(why)) => Err(why),
         Err(error) => panic!("{error}"),
