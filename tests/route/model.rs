@@ -279,10 +279,13 @@ fn settle(specs: &mut Vec<Spec>) -> Routes<usize> {
                         .position(|spec| spec.rule() == *rule)
                         .expect("an error names rules that were given")
                 });
-                // Rules that take single methods or values away could do so one by one, which is not looked for.
+                // Others may take all of their paths away, which is not looked for.
+                let alike: Vec<_> =
+                    specs.iter().filter(|spec| spec.weight() == specs[first].weight()).cloned().collect();
+                // Nor whether others take their methods away one by one.
                 if specs.iter().all(|spec| spec.methods.len() < 2) {
                     assert!(
-                        undecided(specs, &specs[first]),
+                        undecided(&alike, &specs[first]),
                         "{first} and {second} of {specs:?} are refused in vain"
                     );
                 }
@@ -318,7 +321,7 @@ fn undecided(specs: &[Spec], spec: &Spec) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn the_table_finds_what_a_linear_search_finds(mut specs in specs(), asked in vec(asked(), 60), turn in 0..12_usize) {
