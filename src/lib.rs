@@ -9,6 +9,7 @@
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -43,7 +44,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
+//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses; `route` |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |
@@ -67,6 +68,8 @@ pub mod discover;
 pub mod forward;
 pub mod placement;
 pub mod rng;
+#[cfg(feature = "http")]
+pub mod route;
 pub mod time;
 
 /// The README's code compiles and runs.

@@ -7,6 +7,7 @@ use buttress::{
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    route::{Matched, Route, Routes, Rule, RulesError},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -38,6 +39,8 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Upstream>, Request<Incoming>>();
     service::<Proxy<Direct>, Request<Incoming>>();
     service::<Proxy<Again>, Request<Incoming>>();
+    service::<Route<Again>, Request<Incoming>>();
+    service::<Proxy<Route<Again>>, Request<Incoming>>();
 }
 
 #[test]
@@ -49,6 +52,11 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<Change<Upstream>>();
     shared::<Node>();
     shared::<Queue>();
+    shared::<Rule>();
+    shared::<Matched>();
+    sent::<Routes<Upstream>>();
+    sent::<RulesError>();
+    sent::<buttress::route::Error<UpstreamError>>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
@@ -58,6 +66,8 @@ fn layers_handles_and_guards_go_anywhere() {
     debug::<BalanceLayer>();
     debug::<RetryLayer<RepeatHttp>>();
     debug::<Cluster<Upstream>>();
+    debug::<Routes<u8>>();
+    debug::<Matched>();
     debug::<TrackedBody<Incoming>>();
     debug::<ReplayBody<Incoming>>();
 }
@@ -70,5 +80,7 @@ fn debug_asks_nothing_of_the_services() {
     let cluster = Cluster::new([(Node::new("a"), Opaque)]).unwrap();
     let balance = Balance::new(cluster, buttress::balance::RoundRobin);
     assert!(format!("{balance:?}").contains("RoundRobin"));
+    let routes = Routes::new([(Rule::prefix("/"), Opaque)]).unwrap();
+    assert!(format!("{:?}", Route::new(routes)).contains("/*"));
     assert!(format!("{:?}", Retry::new(balance, Cloned::new(|_: &u8| true))).contains("tries"));
 }

@@ -18,6 +18,7 @@ use buttress::{
     },
     cluster::{Cluster, LoadGuard, Member, Node},
     forward::{PeerAddr, Proxy, ProxyError},
+    route::{Route, Routes, Rule},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -114,6 +115,8 @@ async fn every_service_calls_what_it_polled_ready() {
             call_twice(Retry::new(http.clone(), RepeatHttp::new()), request).await;
             call_twice(RetryLayer::new(RepeatHttp::new()).layer(http), request).await;
             call_twice(Proxy::new(Strict::new("inner", steps)), request).await;
+            let routes = Routes::new([(Rule::prefix("/"), Strict::new("inner", steps))]).unwrap();
+            call_twice(Route::new(routes), request).await;
         }
     }
 }
