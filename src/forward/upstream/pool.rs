@@ -40,19 +40,19 @@ impl Pool {
 
     /// Not an `async fn`, which would keep room for the request twice; and connecting, which is rare, is boxed, so that
     /// the future of every request need not have room for it.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
     pub(super) fn send(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         mut request: Request<SendBody>,
-    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send + use<> {
-        let pool = Arc::clone(self);
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send {
         async move {
             loop {
-                let (mut line, is_new) = match pool.take() {
+                let (mut line, is_new) = match self.take() {
                     Some(line) => (line, false),
-                    None => (Box::pin(Line::open(&pool.connector)).await?, true),
+                    None => (Box::pin(Line::open(&self.connector)).await?, true),
                 };
                 match line.exchange(request).await {
-                    Ok(response) => return Ok(pool.begin_body(line, response)),
+                    Ok(response) => return Ok(self.begin_body(line, response)),
                     Err(mut error) => match error.take_message() {
                         // The server closed the connection before it took the request: the next one may do better.
                         Some(unsent) if !is_new => request = unsent,
