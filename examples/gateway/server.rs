@@ -1,6 +1,7 @@
 //! Clients' connections: how they are accepted, bounded and brought to an end.
 
 use std::{
+    future::pending,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -13,7 +14,8 @@ use std::{
 };
 
 use buttress::forward::PeerAddr;
-use hyper::{Request, body::Incoming, service::service_fn};
+use http_body_util::Either;
+use hyper::{Request, Response, StatusCode, body::Incoming, http::uri::Scheme, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -22,11 +24,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tower::Service;
 
-use crate::{config::Config, stack::Stack};
+use crate::{
+    config::Config,
+    stack::Stack,
+    tls::{Secured, Terminator},
+};
 
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there.
 const PING: Duration = Duration::from_secs(20);
@@ -34,9 +41,10 @@ const PING: Duration = Duration::from_secs(20);
 /// How long to wait when the system has no more sockets: some may close meanwhile.
 const NO_SOCKETS: Duration = Duration::from_millis(50);
 
-/// Serves HTTP/1.1 and HTTP/2.
+/// Serves HTTP/1.1 and HTTP/2, in the clear and over TLS.
 pub(crate) struct Server {
-    proxy: Stack,
+    clear: Stack,
+    secure: Stack,
     http: Builder<TokioExecutor>,
     connections: Connections,
     /// How long a client may take for the head of its request.
@@ -46,12 +54,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(proxy: Stack, config: &Config) -> Self {
+        let secure = proxy.clone().scheme(Scheme::HTTPS);
         let head = config.timeouts.head;
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(head);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(PING);
         let connections = Connections::at_most(config.max_connections);
-        Self { proxy, http, connections, head, drain: config.timeouts.drain }
+        Self { clear: proxy, secure, http, connections, head, drain: config.timeouts.drain }
     }
 
     /// Who is connected, for others to look at.
@@ -59,25 +68,36 @@ impl Server {
         self.connections.clone()
     }
 
-    /// Serves until `stop` ends, then finishes what is in flight.
+    /// Serves those who come in the clear, and those who come over TLS if there is any, until `stop` ends. Then finishes
+    /// what is in flight.
     ///
     /// # Errors
     /// How many connections were still open when patience ended.
     pub(crate) async fn run(
         self,
-        listener: TcpListener,
+        clear: TcpListener,
+        tls: Option<(TcpListener, Terminator)>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), usize> {
         let graceful = GracefulShutdown::new();
+        let mut handshakes = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
-                (connection, peer) = self.connections.accept(&listener) => self.serve(connection, peer, &graceful),
+                (connection, peer) = self.connections.accept(&clear) => self.serve(connection, peer, None, &graceful),
+                (connection, peer, terminator) = self.accept_tls(tls.as_ref()) => {
+                    handshakes.spawn(async move { Some((terminator.accept(connection).await?, peer)) });
+                }
+                Some(outcome) = handshakes.join_next() => {
+                    if let Ok(Some(((stream, secured), peer))) = outcome {
+                        self.serve(stream, peer, Some(secured), &graceful);
+                    }
+                }
                 () = &mut stop => break,
             }
         }
-        // From here on the system refuses connections.
-        drop(listener);
+        // From here on the system refuses connections, and those without TLS yet have not asked for anything.
+        drop((clear, tls, handshakes));
         let finished = async {
             graceful.shutdown().await;
             self.connections.all_closed().await;
@@ -85,16 +105,37 @@ impl Server {
         timeout(self.drain, finished).await.map_err(|_| self.connections.open())
     }
 
-    fn serve(&self, connection: Connection, peer: SocketAddr, graceful: &GracefulShutdown) {
-        let proxy = self.proxy.clone();
+    /// The next connection on which TLS is to be spoken.
+    async fn accept_tls(
+        &self,
+        tls: Option<&(TcpListener, Terminator)>,
+    ) -> (Connection, SocketAddr, Terminator) {
+        let Some((listener, terminator)) = tls else { return pending().await };
+        let (connection, peer) = self.connections.accept(listener).await;
+        (connection, peer, terminator.clone())
+    }
+
+    fn serve<S>(&self, stream: S, peer: SocketAddr, secured: Option<Secured>, graceful: &GracefulShutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let proxy = if secured.is_some() { self.secure.clone() } else { self.clear.clone() };
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let service = service_fn(move |mut request: Request<Incoming>| {
             seen.store(true, Relaxed);
             request.extensions_mut().insert(PeerAddr(peer));
-            proxy.clone().call(request)
+            let is_misdirected = secured.as_ref().is_some_and(|secured| secured.is_misdirected(&request));
+            if let Some(secured) = &secured {
+                request.extensions_mut().insert(secured.name.clone());
+            }
+            let answer = (!is_misdirected).then(|| proxy.clone().call(request));
+            async move {
+                let Some(answer) = answer else { return Ok(misdirected().map(Either::Right)) };
+                answer.await.map(|answer| answer.map(Either::Left))
+            }
         });
-        let served = self.http.serve_connection_with_upgrades(TokioIo::new(connection), service).into_owned();
+        let served = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let served = graceful.watch(served);
         let head = self.head;
         tokio::spawn(async move {
@@ -109,7 +150,14 @@ impl Server {
     }
 }
 
-/// Counts connections, tunnels of upgraded ones included, and bounds them.
+/// Sends a client to another connection, where it gets to see the certificate of the host that it asks for.
+fn misdirected() -> Response<String> {
+    let mut answer = Response::new("421 Misdirected Request\n".to_owned());
+    *answer.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    answer
+}
+
+/// Counts connections, handshakes and tunnels of upgraded ones included, and bounds them.
 #[derive(Clone)]
 pub(crate) struct Connections {
     places: Arc<Semaphore>,

@@ -60,7 +60,7 @@ impl Authority {
 
     /// A certificate for these DNS names and addresses.
     pub(crate) fn issue(&self, names: &[&str]) -> Issued {
-        self.sign(CertificateParams::new(owned(names)).unwrap())
+        self.sign(&CertificateParams::new(owned(names)).unwrap())
     }
 
     /// A certificate that was good once.
@@ -68,15 +68,15 @@ impl Authority {
         let mut params = CertificateParams::new(owned(names)).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Issued {
+    fn sign(&self, params: &CertificateParams) -> Issued {
         let key = KeyPair::generate().unwrap();
         Issued { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }
 
-    fn roots(&self) -> Arc<RootCertStore> {
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         Arc::new(roots)
@@ -134,7 +134,9 @@ fn server_with(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<
     ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
 }
 
-fn client_with(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ClientConfig, WantsVerifier> {
+pub(crate) fn client_with(
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let provider = Arc::new(ring::default_provider());
     ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
 }

@@ -62,7 +62,7 @@ fn bad_values_are_placed_at_the_value() {
         ("[retries]\nbudget = 1.5", "2:10: give a ratio"),
         ("policy.name = \"fastest\"", "1:15: \"fastest\" is no policy of mine"),
         ("policy.choices = 3", "1:18: `choices` is a setting of least_request"),
-        ("[[upstream]]\nid = \"b\"\nurl = \"https://b\"", "3:7: the scheme \"https\" is not supported"),
+        ("[[upstream]]\nid = \"b\"\nurl = \"ftp://b\"", "3:7: the scheme \"ftp\" is not supported"),
         (
             "[[upstream]]\nid = \"b\"\nurl = \"http://b\"\nweight = 70000",
             "4:10: invalid value: integer `70000`",
