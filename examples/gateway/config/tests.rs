@@ -29,6 +29,20 @@ fn the_sample_shows_each_default_as_it_is() {
 }
 
 #[test]
+fn the_sample_shows_every_key_of_tls() {
+    let sample = include_str!("../gateway.toml");
+    let (_, tls) = sample.split_once("# [tls]\n").unwrap();
+    let (tls, _) = tls.split_once("[policy]").unwrap();
+    let setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let lines: Vec<_> = tls.lines().filter_map(|line| line.strip_prefix("# ")).filter(setting).collect();
+    let text = refused(&format!("[tls]\n{}\n{ONE}", lines.join("\n")));
+    assert!(text.contains("certificates/shop.pem: cannot read it"), "{text}");
+    for key in ["listen", "min_version", "cert", "key", "names", "default"] {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    }
+}
+
+#[test]
 fn an_empty_file_lacks_an_upstream() {
     assert!(refused("").starts_with("test.toml: there is no upstream"));
 }
