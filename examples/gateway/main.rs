@@ -39,7 +39,7 @@ use tokio::{
 use crate::{
     cli::{Args, Command},
     config::{Config, Problem},
-    server::Server,
+    server::{Doors, Server},
     status::Status,
     tls::Terminator,
 };
@@ -114,7 +114,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         config.upstream = embedded::start().await?;
     }
 
-    let listener = listen(config.listen, "choose another address with --listen").await?;
+    let clear = listen(config.listen, "choose another address with --listen").await?;
     let tls = match &config.tls {
         Some(tls) => {
             let listener =
@@ -125,9 +125,10 @@ async fn run(args: Args) -> Result<(), Failure> {
         None => None,
     };
     let admin = listen_admin(config.admin).await?;
+    let doors = Doors { clear, tls };
     let banner = view::Banner {
-        addr: listener.local_addr()?,
-        tls: tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+        addr: doors.clear.local_addr()?,
+        tls: doors.tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
         admin: admin.local_addr()?,
         is_demo,
     };
@@ -140,7 +141,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         tokio::spawn(admin::serve(admin, admin::Nodes::new(gateway.cluster, &config), Arc::clone(&status)));
     let view = tokio::spawn(view::run(banner, status));
 
-    let drained = server.run(listener, tls, stop_signal()?).await;
+    let drained = server.run(doors, stop_signal()?).await;
     // What the terminal showed last stays; the admin port stayed open while requests were finished.
     view.abort();
     admin.abort();

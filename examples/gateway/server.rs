@@ -41,6 +41,26 @@ const PING: Duration = Duration::from_secs(20);
 /// How long to wait when the system has no more sockets: some may close meanwhile.
 const NO_SOCKETS: Duration = Duration::from_millis(50);
 
+/// Where clients come in: in the clear, and over TLS if there is any.
+pub(crate) struct Doors {
+    pub(crate) clear: TcpListener,
+    pub(crate) tls: Option<(TcpListener, Terminator)>,
+}
+
+impl Doors {
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Option<Terminator>)> {
+        let secure = async {
+            let Some((listener, terminator)) = &self.tls else { return pending().await };
+            let (stream, peer) = listener.accept().await?;
+            Ok((stream, peer, Some(terminator.clone())))
+        };
+        tokio::select! {
+            accepted = self.clear.accept() => accepted.map(|(stream, peer)| (stream, peer, None)),
+            accepted = secure => accepted,
+        }
+    }
+}
+
 /// Serves HTTP/1.1 and HTTP/2, in the clear and over TLS.
 pub(crate) struct Server {
     clear: Stack,
@@ -68,26 +88,22 @@ impl Server {
         self.connections.clone()
     }
 
-    /// Serves those who come in the clear, and those who come over TLS if there is any, until `stop` ends. Then finishes
-    /// what is in flight.
+    /// Serves until `stop` ends, then finishes what is in flight.
     ///
     /// # Errors
     /// How many connections were still open when patience ended.
-    pub(crate) async fn run(
-        self,
-        clear: TcpListener,
-        tls: Option<(TcpListener, Terminator)>,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), usize> {
+    pub(crate) async fn run(self, doors: Doors, stop: impl Future<Output = ()>) -> Result<(), usize> {
         let graceful = GracefulShutdown::new();
         let mut handshakes = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
-                (connection, peer) = self.connections.accept(&clear) => self.serve(connection, peer, None, &graceful),
-                (connection, peer, terminator) = self.accept_tls(tls.as_ref()) => {
-                    handshakes.spawn(async move { Some((terminator.accept(connection).await?, peer)) });
-                }
+                (connection, peer, tls) = self.connections.accept(&doors) => match tls {
+                    None => self.serve(connection, peer, None, &graceful),
+                    Some(tls) => {
+                        handshakes.spawn(async move { Some((tls.accept(connection).await?, peer)) });
+                    }
+                },
                 Some(outcome) = handshakes.join_next() => {
                     if let Ok(Some(((stream, secured), peer))) = outcome {
                         self.serve(stream, peer, Some(secured), &graceful);
@@ -97,22 +113,12 @@ impl Server {
             }
         }
         // From here on the system refuses connections, and those without TLS yet have not asked for anything.
-        drop((clear, tls, handshakes));
+        drop((doors, handshakes));
         let finished = async {
             graceful.shutdown().await;
             self.connections.all_closed().await;
         };
         timeout(self.drain, finished).await.map_err(|_| self.connections.open())
-    }
-
-    /// The next connection on which TLS is to be spoken.
-    async fn accept_tls(
-        &self,
-        tls: Option<&(TcpListener, Terminator)>,
-    ) -> (Connection, SocketAddr, Terminator) {
-        let Some((listener, terminator)) = tls else { return pending().await };
-        let (connection, peer) = self.connections.accept(listener).await;
-        (connection, peer, terminator.clone())
     }
 
     fn serve<S>(&self, stream: S, peer: SocketAddr, secured: Option<Secured>, graceful: &GracefulShutdown)
@@ -175,16 +181,16 @@ impl Connections {
     }
 
     /// The next connection, when there is a place for it.
-    async fn accept(&self, listener: &TcpListener) -> (Connection, SocketAddr) {
+    async fn accept(&self, doors: &Doors) -> (Connection, SocketAddr, Option<Terminator>) {
         // Nobody else takes places: the one that is free now stays free.
         drop(self.places.acquire().await);
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
+            match doors.accept().await {
+                Ok((stream, peer, tls)) => {
                     // Small answers must not wait for the acknowledgement of earlier ones.
                     stream.set_nodelay(true).ok();
                     let place = Arc::clone(&self.places).try_acquire_owned().expect("one was free");
-                    return (Connection { stream, _place: place }, peer);
+                    return (Connection { stream, _place: place }, peer, tls);
                 }
                 Err(error) if is_clients(&error) => {}
                 Err(_) => sleep(NO_SOCKETS).await,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use hyper::{Request, Uri, header::HOST};
+use hyper::{Request, header::HOST};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
@@ -28,7 +28,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// The certificate for a name: its own, or one with a wildcard in place of the first label (RFC 6125, section 6.4.3).
+    /// The certificate for a name: its own, or one with a wildcard in place of the first label (RFC 9525, section 6.3).
     fn of(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
         self.by_name.get(&name).or_else(|| self.by_name.get(&wildcard(&name)?))
@@ -115,8 +115,8 @@ impl Secured {
 
 /// The host that a request is for, without port and the dot at the end of a full name.
 fn host<B>(request: &Request<B>) -> Option<&str> {
-    let host = match request.uri().authority() {
-        Some(_) => Uri::host(request.uri())?,
+    let host = match request.uri().host() {
+        Some(host) => host,
         None => request.headers().get(HOST)?.to_str().ok()?.split(':').next()?,
     };
     Some(host.strip_suffix('.').unwrap_or(host))

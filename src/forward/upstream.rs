@@ -301,7 +301,7 @@ fn state_framing<B: Body>(method: &Method, headers: &mut HeaderMap, body: &B) {
 /// | setting | default | because |
 /// |---|---|---|
 /// | `preserve_host` | on | applications build links and pick sites by the host that the client asked for |
-/// | `http2` | off | few servers speak it without TLS, and pooled connections do as well for a proxy |
+/// | `http2` | off | few servers speak it without TLS |
 /// | `connect_timeout` | 2 s | within a network a connection takes milliseconds; one lost packet costs a second |
 /// | `response_timeout` | 60 s | what most proxies grant |
 /// | `idle_timeout` | 50 s | below the 60 s after which many servers close, which would race with a request |
@@ -381,7 +381,7 @@ impl UpstreamBuilder {
     }
 
     /// Whom to trust over `https`, and which certificate to show, if not the system's roots and none. The protocols of
-    /// its ALPN are replaced by those that [`http2`](Self::http2) speaks of.
+    /// its ALPN are replaced by those that [`http2`](Self::http2) asks for. The type is that of rustls 0.23.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -404,7 +404,8 @@ impl UpstreamBuilder {
         self
     }
 
-    /// The name to ask for (SNI) and to find in the server's certificate, if not the host in the URL.
+    /// The name to ask for (SNI) and to find in the server's certificate, if not the host in the URL. Servers that
+    /// compare it with `Host` want [`preserve_host`](Self::preserve_host) off.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
