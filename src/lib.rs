@@ -46,6 +46,7 @@
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses; `route` |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
+//! | `tls` | servers behind `forward::Upstream` over https, with rustls |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |

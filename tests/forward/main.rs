@@ -8,4 +8,7 @@ mod pool;
 mod streaming;
 #[path = "../support/sockets.rs"]
 mod support;
+mod tls;
+#[path = "../support/tls.rs"]
+mod tls_support;
 mod upgrade;
