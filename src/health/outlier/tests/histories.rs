@@ -135,6 +135,7 @@ impl History {
             },
         }
         self.check();
+        self.check_limits();
     }
 
     fn fail(&mut self, node: usize, term: Term) {
@@ -168,11 +169,16 @@ impl History {
 
     fn check(&mut self) {
         let changes: Vec<_> = self.detector.take_changes().collect();
-        for change in changes {
-            self.follow(change);
+        if changes.is_empty() {
+            return;
         }
+        changes.into_iter().for_each(|change| self.follow(change));
         let is_out = |node: usize| self.detector.ejected().any(|(other, _)| other == node);
         assert!((0..self.nodes.len()).all(|node| is_out(node) == self.nodes[node].is_out));
+        self.check_limits();
+    }
+
+    fn check_limits(&self) {
         let count = |of: fn(&Truth) -> bool| self.nodes.iter().filter(|node| of(node)).count();
         let members = count(|node| node.is_member);
         let ejected = count(|node| node.is_member && node.is_out);
