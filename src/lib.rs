@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
+//! | [`health`] | takes nodes that stand out in the traffic out of it |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
@@ -67,6 +68,7 @@ pub mod cluster;
 pub mod discover;
 #[cfg(feature = "http")]
 pub mod forward;
+pub mod health;
 pub mod placement;
 pub mod rng;
 #[cfg(feature = "http")]

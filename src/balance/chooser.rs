@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
-use crate::cluster::{Admin, Cluster, Endpoint, Member, NodeId, Version};
+use crate::cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version};
 
 /// How priorities and zones divide the traffic.
 ///
@@ -209,6 +209,16 @@ impl<S> Chooser<S> {
         (endpoint.member.node.admin != Admin::Down && cx.can_take(&endpoint.member)).then_some(&**endpoint)
     }
 
+    /// The node that a permit is for, unless it has left.
+    pub(super) fn endpoint_of(&self, permit: &Permit) -> Option<&Endpoint<S>> {
+        let endpoint = self.version.get(&permit.node)?;
+        Arc::ptr_eq(&endpoint.member.state, &permit.state).then_some(&**endpoint)
+    }
+
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Member> {
+        self.version.get(id).map(|endpoint| &*endpoint.member)
+    }
+
     /// Whether [`choose`](Self::choose) would find a node: the policies' contract is to find one if there is any.
     pub(super) fn could_choose(&self, cx: &mut PickCx<'_>, epoch: u64) -> bool {
         if self.counted.load(Ordering::Relaxed) != epoch {
@@ -266,7 +276,7 @@ impl<S> Chooser<S> {
 
     fn count_usable(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
-            let usable = capacity(&group.nodes, |member| member.state.health().is_usable());
+            let usable = capacity(&group.nodes, |member| member.state.is_usable());
             group.usable.store(usable, Ordering::Relaxed);
         }
     }
@@ -294,7 +304,7 @@ impl<S> Chooser<S> {
 
     fn count_out(&self, member: &Member, is_inactive: bool, cx: &PickCx<'_>, why: &mut NoNode) {
         // A node that is down stays so when it has less to do: it is full only where health is ignored.
-        let may_be_used = || member.state.health().is_usable() || self.ignores_health(member);
+        let may_be_used = || member.state.is_usable() || self.ignores_health(member);
         let count = if is_inactive {
             &mut why.inactive
         } else if cx.was_tried(member) {

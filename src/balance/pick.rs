@@ -171,6 +171,10 @@ impl<'a> PickCx<'a> {
         self.panic = panic;
     }
 
+    pub(crate) fn in_panic(&self) -> bool {
+        self.panic
+    }
+
     pub(crate) fn was_tried(&self, member: &Member) -> bool {
         self.tried.contains(&member.node.id)
     }

@@ -20,7 +20,7 @@ use super::{
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, Endpoint, LoadGuard, NodeId, Subscriber},
+    cluster::{Cluster, Endpoint, LoadGuard, NodeId, Probe, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -272,8 +272,14 @@ impl<S: Send + Sync + 'static> Shared<S> {
     {
         let chooser = self.chooser.load();
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
+        let common = &**self.cluster.common();
         let clock = &**self.cluster.clock();
         let mut cx = PickCx::new(clock, Rng::from_thread()).key(wanted.key).tried(wanted.tried);
+        if common.attention.is_probe_wanted()
+            && let Some(found) = self.probe(wanted, &chooser, &cx)
+        {
+            return Ok(found);
+        }
         if let Some(affinity) = wanted.affinity {
             let node = affinity.node();
             let pinned = self.pick_pinned(node, &chooser, &mut cx, epoch);
@@ -320,11 +326,42 @@ impl<S: Send + Sync + 'static> Shared<S> {
     /// Counts a request in, unless the node is full.
     #[inline]
     fn begin(&self, endpoint: &Endpoint<S>, cx: &mut PickCx<'_>) -> Option<LoadGuard> {
-        if self.observes_latency {
-            LoadGuard::start_after(&endpoint.member, cx.nanos_since(self.cluster.origin()), &mut cx.rng)
+        let (member, in_panic) = (&endpoint.member, cx.in_panic());
+        if self.observes_latency || self.cluster.common().attention.wants_latency() {
+            LoadGuard::send_at(member, cx.nanos_since(self.cluster.origin()), in_panic, &mut cx.rng)
         } else {
-            LoadGuard::start(&endpoint.member)
+            LoadGuard::send(member, in_panic)
         }
+    }
+
+    /// Sends the request to a node that is ejected and due to be tried, whatever the policy would choose.
+    ///
+    /// Not one that has failed once, nor one that belongs to another node.
+    #[cold]
+    fn probe(&self, wanted: Wanted<'_>, chooser: &Chooser<S>, cx: &PickCx<'_>) -> Option<(S, LoadGuard)>
+    where
+        S: Clone,
+    {
+        let common = self.cluster.common();
+        let now = cx.nanos_since(self.cluster.origin());
+        if !wanted.tried.is_empty() || !common.attention.is_probe_due(now) {
+            return None;
+        }
+        let only = match wanted.affinity {
+            Some(affinity) => Some(chooser.get(affinity.node()).filter(|node| node.state.is_ejected())?),
+            None => None,
+        };
+        let observer = common.observer()?;
+        let permit = observer.claim(only.map(|member| &*member.state))?;
+        let sent = chooser.endpoint_of(&permit).and_then(|endpoint| {
+            let guard = LoadGuard::probe(&endpoint.member, now, permit.term)?;
+            Some((S::clone(&endpoint.service), guard))
+        });
+        if sent.is_none() {
+            // It has left, or is full.
+            observer.probed(&permit.state, permit.term, Probe::Void);
+        }
+        sent
     }
 }
 

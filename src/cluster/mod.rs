@@ -21,7 +21,9 @@
 //! # }
 //! ```
 
+mod common;
 mod gate;
+mod guard;
 mod latency;
 mod node;
 mod registry;
@@ -31,19 +33,25 @@ mod version;
 use std::{
     fmt,
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::{gate::Gate, latency::Stamp, state::nanos};
+pub(crate) use self::{
+    common::{Common, NEVER, Observer, Permit, Probe, nanos},
+    gate::Gate,
+    latency::Stamp,
+    state::Term,
+};
 pub use self::{
+    guard::LoadGuard,
     node::{Admin, Node, NodeId},
-    state::{FailureKind, Health, LoadGuard, NodeState, Verdict},
+    state::{FailureKind, Health, NodeState, Verdict},
     version::{Endpoint, Member, Version},
 };
-use self::{registry::Registry, state::Common, version::Draft};
+use self::{registry::Registry, version::Draft};
 use crate::time::{Clock, TokioClock};
 
 /// How long a removed node's state is kept for its return, unless configured.
@@ -97,6 +105,7 @@ struct Inner<S> {
     registry: Mutex<Registry>,
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     common: Arc<Common>,
+    observer: OnceLock<Arc<dyn Observer>>,
     allow_empty: bool,
 }
 
@@ -302,6 +311,28 @@ impl<S> Cluster<S> {
         &self.inner.common.health_epoch
     }
 
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.inner.common
+    }
+
+    /// Has what the nodes' traffic tells watched for as long as the cluster lives. False if it is watched already.
+    pub(crate) fn observe(&self, observer: Arc<dyn Observer>) -> bool {
+        if !self.inner.common.set_observer(Arc::downgrade(&observer)) {
+            return false;
+        }
+        let _ = self.inner.observer.set(observer);
+        self.introduce_members();
+        true
+    }
+
+    fn introduce_members(&self) {
+        if let Some(observer) = self.inner.observer.get() {
+            let version = self.load();
+            let mut members = version.endpoints().iter().map(|endpoint| &endpoint.member);
+            observer.members(version.generation(), &mut members);
+        }
+    }
+
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
         let mut subscribers = lock(&self.inner.subscribers);
         subscribers.retain(|known| known.strong_count() > 0);
@@ -337,6 +368,7 @@ impl<S> Cluster<S> {
             result
         };
         drop(old);
+        self.introduce_members();
         let subscribers: Vec<_> = lock(&inner.subscribers).iter().filter_map(Weak::upgrade).collect();
         for subscriber in subscribers {
             subscriber.refresh();
@@ -386,16 +418,14 @@ impl ClusterBuilder {
     /// # Errors
     /// If two nodes bear the same name, or one bears none.
     pub fn build<S>(self, nodes: impl IntoIterator<Item = (Node, S)>) -> Result<Cluster<S>, ClusterError> {
-        let origin = self.clock.now();
-        let common =
-            Common { clock: self.clock, origin, health_epoch: AtomicU64::new(0), gate: Gate::default() };
-        let common = Arc::new(common);
+        let common = Arc::new(Common::new(self.clock));
         let cluster = Cluster {
             inner: Arc::new(Inner {
                 current: ArcSwap::from_pointee(Version::empty()),
                 registry: Mutex::new(Registry::new(Arc::clone(&common), self.drain_window)),
                 subscribers: Mutex::default(),
                 common,
+                observer: OnceLock::new(),
                 allow_empty: self.allow_empty,
             }),
         };

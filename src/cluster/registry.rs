@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    MAX_DEPARTED, NodeId,
-    state::{Common, NodeState},
-};
+use super::{MAX_DEPARTED, NodeId, NodeState, common::Common};
 
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -59,7 +56,7 @@ impl Registry {
             self.next_slot += 1;
             self.next_slot - 1
         });
-        (slot, Arc::new(NodeState::new(Arc::clone(&self.common), prior())))
+        (slot, Arc::new(NodeState::new(Arc::clone(&self.common), slot, prior())))
     }
 
     /// Keeps the state of a node that leaves.

@@ -10,11 +10,9 @@ use std::{
 };
 
 use super::{
-    Member,
-    gate::Gate,
+    common::Common,
     latency::{Latency, Stamp},
 };
-use crate::{rng::Rng, time::Clock};
 
 /// What is known of a node's health from checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,26 +64,6 @@ pub enum Verdict {
     Neutral,
 }
 
-/// What every node of a cluster shares.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) origin: Instant,
-    /// Counts changes of health, so that what is derived from it knows when to look again.
-    pub(super) health_epoch: AtomicU64,
-    pub(super) gate: Gate,
-}
-
-impl Common {
-    fn nanos_now(&self) -> u64 {
-        nanos(self.clock.now().saturating_duration_since(self.origin))
-    }
-
-    fn stamp(&self, now: Instant) -> Stamp {
-        Stamp::since(self.origin, now)
-    }
-}
-
 /// The live state of one node, kept under its id while its weight, zone or service change.
 ///
 /// Counters are exact and lock-free. Padded to two cache lines, so that neighbours do not slow each other down.
@@ -99,7 +77,8 @@ pub struct NodeState {
     finished: AtomicU64,
     failures: AtomicU64,
     cancelled: AtomicU64,
-    common: Arc<Common>,
+    slot: u32,
+    pub(super) common: Arc<Common>,
 }
 
 const IN_FLIGHT: u64 = (1 << 32) - 1;
@@ -108,18 +87,48 @@ const DOWN: u64 = 1 << 32;
 /// The node has a limit of its own.
 const LIMITED: u64 = 2 << 32;
 /// The last request failed.
-const FAILING: u64 = 4 << 32;
+pub(super) const FAILING: u64 = 4 << 32;
 /// Nothing is known of its latency.
-const NEW: u64 = 8 << 32;
+pub(super) const NEW: u64 = 8 << 32;
+/// Its traffic has put it out: but for a probe now and then it gets nothing.
+const EJECTED: u64 = 16 << 32;
 /// Checks found the node up. No reason to look closer.
 const UP: u64 = 1 << 63;
-const MARKED: u64 = DOWN | LIMITED | FAILING | NEW;
+/// What a node that takes traffic has none of.
+const UNUSABLE: u64 = DOWN | EJECTED;
+const MARKED: u64 = DOWN | LIMITED | FAILING | NEW | EJECTED;
+/// Where the node's [`Term`] stands.
+const TERM: u32 = 54;
+
+/// How often a node has been ejected, modulo 16. A request belongs to the term that it began in: what comes of one that
+/// began before an ejection says nothing about the time after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Term(u8);
+
+impl Term {
+    pub(crate) const fn next(self) -> Self {
+        Self((self.0 + 1) % 16)
+    }
+
+    /// The term in a word that has it where a gauge has it.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "four bits")]
+    pub(super) const fn of(word: u64) -> Self {
+        Self((word >> TERM) as u8 % 16)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        (self.0 as u64) << TERM
+    }
+
+    pub(super) const MASK: u64 = 15 << TERM;
+}
 
 /// What a suspended node costs more than its latency, in seconds: only worse nodes make it worth a try.
 const SUSPENDED_COST: f32 = 5.0;
 
 impl NodeState {
-    pub(super) fn new(common: Arc<Common>, prior: Option<f32>) -> Self {
+    pub(super) fn new(common: Arc<Common>, slot: u32, prior: Option<f32>) -> Self {
         let now = Stamp::of(common.nanos_now());
         Self {
             gauge: AtomicU64::new(if prior.is_some() { 0 } else { NEW }),
@@ -128,6 +137,7 @@ impl NodeState {
             finished: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
+            slot,
             common,
         }
     }
@@ -142,6 +152,11 @@ impl NodeState {
     /// Requests sent to it since it joined.
     pub fn requests(&self) -> u64 {
         self.finished.load(Ordering::Relaxed) + u64::from(self.in_flight())
+    }
+
+    /// Requests sent to it whose caller has not gone away.
+    pub(crate) fn sent(&self) -> u64 {
+        self.requests().saturating_sub(self.cancelled())
     }
 
     /// Requests that it failed.
@@ -174,9 +189,37 @@ impl NodeState {
         let before =
             self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
         if before & (DOWN | UP) != mark {
-            self.common.health_epoch.fetch_add(1, Ordering::Release);
-            self.common.gate.open();
+            if let Some(observer) = self.common.observer() {
+                observer.health_changed(self, before & DOWN != 0 && health == Health::Up);
+            }
+            self.common.turn_health_over();
         }
+    }
+
+    /// Whether what came of its requests has put it out of the traffic: see
+    /// [`OutlierDetection`](crate::health::OutlierDetection).
+    pub fn is_ejected(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & EJECTED != 0
+    }
+
+    /// Whether it takes traffic, as far as checks and its traffic tell.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & UNUSABLE == 0
+    }
+
+    /// Puts it out of the traffic for a new term. The caller has the epoch of health turned over.
+    pub(crate) fn eject(&self, term: Term) {
+        let set = |gauge: u64| Some(gauge & !Term::MASK | term.bits() | EJECTED);
+        let _ = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    }
+
+    /// Lets it back into the traffic. The caller has the epoch of health turned over.
+    pub(crate) fn readmit(&self) {
+        self.gauge.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.slot as usize
     }
 
     /// How long it takes to begin an answer, by the answers so far.
@@ -210,7 +253,7 @@ impl NodeState {
     /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
     pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
-        (ignore_health || self.gauge.load(Ordering::Relaxed) & DOWN == 0) && !self.is_full()
+        (ignore_health || self.is_usable()) && !self.is_full()
     }
 
     /// As [`quote`](Self::quote), if there is nothing to consider but latency and load: with no look at the time.
@@ -248,33 +291,64 @@ impl NodeState {
         }
     }
 
-    /// Counts a request in, unless that would pass the limit.
+    /// Counts a request in, unless that would pass the limit. Gives the gauge as it was.
     #[inline]
-    fn try_start(&self) -> bool {
+    pub(super) fn try_start(&self) -> Option<u64> {
         if self.gauge.load(Ordering::Acquire) & LIMITED == 0 {
-            self.gauge.fetch_add(1, Ordering::Relaxed);
-            return true;
+            return Some(self.gauge.fetch_add(1, Ordering::Relaxed));
         }
         let limit = u64::from(self.limit.load(Ordering::Relaxed));
         let step = |gauge: u64| (gauge & IN_FLIGHT < limit).then(|| gauge + 1);
-        self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
-    }
-
-    #[cold]
-    fn recover(&self, marks: u64) {
-        // In this order, a failure in between leaves at worst a mark too many; and who sees `NEW` gone, an estimate.
-        self.gauge.fetch_and(!marks, Ordering::Release);
-        self.latency.clear_streak();
+        self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).ok()
     }
 
     #[inline]
-    fn finish(&self) {
+    pub(super) fn is_marked(&self, marks: u64) -> bool {
+        self.gauge.load(Ordering::Relaxed) & marks != 0
+    }
+
+    #[inline]
+    pub(super) fn is_sampled_at(&self, now: Stamp) -> bool {
+        self.latency.is_sampled_at(now)
+    }
+
+    /// A request that was sent `seconds` ago is answered well.
+    #[inline]
+    pub(super) fn learn(&self, seconds: f32, now: Stamp) {
+        self.latency.succeeded(seconds, now);
+    }
+
+    /// Takes marks away after a success. Says whether the request before had failed.
+    pub(super) fn recover(&self, marks: u64) -> bool {
+        // In this order, a failure in between leaves at worst a mark too many; and who sees `NEW` gone, an estimate.
+        let before = self.gauge.fetch_and(!marks, Ordering::Release);
+        self.latency.clear_streak();
+        before & FAILING != 0
+    }
+
+    pub(super) fn fail(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.latency.failed(Stamp::of(self.common.nanos_now()));
+        self.gauge.fetch_or(FAILING, Ordering::Relaxed);
+    }
+
+    /// A request was given up: so many seconds after it was sent, and now, if that is known.
+    pub(super) fn cancel(&self, sample: Option<(f32, Stamp)>) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+        if let Some((seconds, now)) = sample {
+            // The true latency is at least what has passed.
+            self.latency.at_least(seconds, now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn finish(&self) {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.leave();
     }
 
     #[inline]
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         if self.gauge.fetch_sub(1, Ordering::Release) & LIMITED != 0 {
             self.common.gate.release();
         }
@@ -290,171 +364,4 @@ impl fmt::Debug for NodeState {
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
-}
-
-/// One request in flight on a node.
-///
-/// Counts the request in when made and out when dropped, whatever ends it: an answer, an error, a dropped future, a
-/// panic. It can be sent anywhere, so it can ride in a response body until the last byte. What the answer was worth
-/// is said once with [`judge`](Self::judge); dropping an unjudged guard counts as cancelled.
-#[must_use = "dropping the guard ends the request"]
-pub struct LoadGuard {
-    // Two words: it is moved around on every request.
-    member: Arc<Member>,
-    progress: Progress,
-}
-
-/// When the request was sent, in nanoseconds of the cluster's time, or one of the values below.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Progress(u64);
-
-impl Progress {
-    /// Not judged yet, and its latency is not asked for.
-    const UNTIMED: Self = Self(u64::MAX);
-    const JUDGED: Self = Self(u64::MAX - 1);
-    /// Judged a failure: what else goes wrong with it is part of that.
-    const FAILED: Self = Self(u64::MAX - 2);
-    const WITHDRAWN: Self = Self(u64::MAX - 3);
-    /// Beside the time: a success gives no sample, and only giving up tells something.
-    const QUIET: u64 = 1 << 62;
-
-    fn is_time(self) -> bool {
-        self.0 < Self::WITHDRAWN.0
-    }
-
-    fn is_judged(self) -> bool {
-        self == Self::JUDGED || self == Self::FAILED
-    }
-
-    fn sent_at(self) -> Option<u64> {
-        self.is_time().then_some(self.0 & !Self::QUIET)
-    }
-
-    /// When the request was sent, if its latency is to be learned.
-    fn sample_from(self) -> Option<u64> {
-        (self.is_time() && self.0 & Self::QUIET == 0).then_some(self.0)
-    }
-}
-
-impl LoadGuard {
-    /// Counts a request in, or gives `None` if the node is full.
-    #[inline]
-    #[must_use]
-    pub fn start(member: &Arc<Member>) -> Option<Self> {
-        Self::begin(member, Progress::UNTIMED)
-    }
-
-    /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
-    #[inline]
-    #[must_use]
-    pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
-        Self::begin(member, Progress(nanos(now.saturating_duration_since(member.state.common.origin))))
-    }
-
-    /// As [`start_at`](Self::start_at), so many nanoseconds into the cluster's time, with a latency that is learned only
-    /// now and then while the node gives an answer each millisecond: each would have next to no weight.
-    #[inline]
-    pub(crate) fn start_after(member: &Arc<Member>, nanos: u64, rng: &mut Rng) -> Option<Self> {
-        // By chance: a rule would miss those requests that always come right after an answer.
-        let is_quiet = member.state.latency.is_sampled_at(Stamp::of(nanos)) && rng.next_u64() & 3 != 0;
-        Self::begin(member, Progress(nanos | if is_quiet { Progress::QUIET } else { 0 }))
-    }
-
-    #[inline]
-    fn begin(member: &Arc<Member>, progress: Progress) -> Option<Self> {
-        member.state.try_start().then(|| Self { member: Arc::clone(member), progress })
-    }
-
-    /// The node that has the request.
-    pub fn member(&self) -> &Member {
-        &self.member
-    }
-
-    /// Says what the answer was worth, as its head arrives. Only the first call counts.
-    #[inline]
-    pub fn judge(&mut self, verdict: Verdict) {
-        let progress = self.progress;
-        if progress.is_judged() {
-            return;
-        }
-        self.progress = Progress::JUDGED;
-        let state = &*self.member.state;
-        match verdict {
-            Verdict::Success => {
-                let mut marks = FAILING;
-                if let Some(sent_at) = progress.sample_from() {
-                    let now = state.common.nanos_now();
-                    state.latency.succeeded(seconds(sent_at, now), Stamp::of(now));
-                    marks |= NEW;
-                }
-                if state.gauge.load(Ordering::Relaxed) & marks != 0 {
-                    state.recover(marks);
-                }
-            }
-            Verdict::Failure(_) => self.fail(),
-            Verdict::Neutral => {}
-        }
-    }
-
-    /// Says that the answer broke after its head had been judged: its body ended early. An answer that failed anyway
-    /// fails no more.
-    pub fn break_off(&mut self) {
-        if self.progress != Progress::FAILED {
-            self.fail();
-        }
-    }
-
-    #[cold]
-    fn fail(&mut self) {
-        self.progress = Progress::FAILED;
-        let state = &*self.member.state;
-        state.failures.fetch_add(1, Ordering::Relaxed);
-        state.latency.failed(Stamp::of(state.common.nanos_now()));
-        state.gauge.fetch_or(FAILING, Ordering::Relaxed);
-    }
-
-    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
-    pub(crate) fn withdraw(mut self) {
-        self.progress = Progress::WITHDRAWN;
-    }
-
-    #[cold]
-    fn cancel(&self) {
-        let state = &*self.member.state;
-        state.cancelled.fetch_add(1, Ordering::Relaxed);
-        if let Some(sent_at) = self.progress.sent_at() {
-            let now = state.common.nanos_now();
-            // The true latency is at least what has passed.
-            state.latency.at_least(seconds(sent_at, now), Stamp::of(now));
-        }
-    }
-}
-
-impl Drop for LoadGuard {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.progress.is_judged() {
-            if self.progress == Progress::WITHDRAWN {
-                return self.member.state.leave();
-            }
-            self.cancel();
-        }
-        self.member.state.finish();
-    }
-}
-
-impl fmt::Debug for LoadGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let judged = self.progress.is_judged();
-        f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
-    }
-}
-
-fn seconds(from: u64, to: u64) -> f32 {
-    to.saturating_sub(from) as f32 * 1e-9
-}
-
-/// 584 years at most.
-pub(crate) fn nanos(span: Duration) -> u64 {
-    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }
