@@ -8,7 +8,7 @@
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
-//! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -44,6 +44,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
+//! | `tcp` | `forward::proxy_protocol`: whose connection it is, versions 1 and 2 |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |
@@ -63,7 +64,7 @@ pub mod balance;
 pub mod cache;
 pub mod cluster;
 pub mod discover;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "tcp"))]
 pub mod forward;
 pub mod placement;
 pub mod rng;
