@@ -1,4 +1,4 @@
-//! CRC32c, Castagnoli's polynomial (RFC 4960, appendix B).
+//! The checksum CRC-32C, with Castagnoli's polynomial (RFC 4960, appendix B).
 
 /// The polynomial, its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;

@@ -233,7 +233,7 @@ fn a_tlv_that_cannot_be_sent_is_refused() {
     assert_eq!(header().with_tlv(Header::UNIQUE_ID, &[0; 129]), Err(HeaderError::Tlv));
     assert_eq!(header().with_tlv(3, &[0; 4]), Err(HeaderError::Tlv));
     assert_eq!(header().with_tlv(4, &[]), Err(HeaderError::Tlv));
-    assert_eq!(header().with_tlv(0xe0, &[0; 70_000]), Err(HeaderError::TooLong));
+    assert_eq!(header().with_tlv(0xe0, &vec![0; 70_000]), Err(HeaderError::TooLong));
     let full = header().with_tlv(0xe0, &[0; 4096 - 16 - 36 - 3]).unwrap();
     assert_eq!(full.clone().with_tlv(0xe1, &[]), Err(HeaderError::TooLong));
     assert_eq!(parse(&full.encode(Version::V2)), Ok(full));

@@ -26,7 +26,7 @@ fn missing(bytes: &[u8]) -> usize {
         [.., b'\r'] => 1,
         [b'P', b'R', b'O', b'X', b'Y', b' ', b'T', ..] => {
             // A field takes its space and a byte.
-            let spaces = bytes.iter().filter(|b| **b == b' ').count();
+            let spaces = bytes.split(|b| *b == b' ').count() - 1;
             2 * 5_usize.saturating_sub(spaces) + usize::from(bytes.ends_with(b" ")) + 2
         }
         _ => 2,
