@@ -44,7 +44,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
-//! | `tcp` | `forward::proxy_protocol`: whose connection it is, versions 1 and 2 |
+//! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |

@@ -8,7 +8,8 @@
 //! server behind it, and `PeerAddr` and `UpgradeLease` are what servers and balancers around it put into requests and
 //! answers.
 //!
-//! With the feature `tcp`, `proxy_protocol` says and hears whose a connection is.
+//! With the feature `tcp`, `tcp` passes whole connections on, whatever they carry, and `proxy_protocol` says and hears
+//! whose they are.
 
 mod cidr;
 #[cfg(feature = "http")]
@@ -27,6 +28,8 @@ mod proxy;
 pub mod proxy_protocol;
 #[cfg(feature = "http")]
 mod replay;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 #[cfg(feature = "proxy")]
 mod upgrade;
 #[cfg(feature = "proxy")]
