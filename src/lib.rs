@@ -9,8 +9,8 @@
 //! | [`health`] | takes nodes that stand out in the traffic out of it |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
-//! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
 //! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
+//! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -46,6 +46,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses; `route` |
+//! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `tls` | servers behind `forward::Upstream` over https, with rustls |
 //! | `dns` | `discover::dns`: nodes found through DNS |
@@ -66,7 +67,7 @@ pub mod balance;
 pub mod cache;
 pub mod cluster;
 pub mod discover;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "tcp"))]
 pub mod forward;
 pub mod health;
 pub mod placement;

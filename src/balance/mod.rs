@@ -41,6 +41,8 @@ mod pick;
 mod policy;
 mod retry;
 mod service;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 pub(crate) use self::pick::any_eligible;
 pub use self::{

@@ -6,12 +6,16 @@ use buttress::{
         http::{ClassifyHttp, OnBody, RepeatHttp, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
-    forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    forward::{
+        Proxy, ReplayBody, Upstream, UpstreamError,
+        tcp::{Connect, TcpProxy, TcpUpstream},
+    },
     route::{Matched, Route, Routes, Rule, RulesError},
 };
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, body::Incoming};
+use tokio::net::TcpStream;
 use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
@@ -41,6 +45,8 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Again>, Request<Incoming>>();
     service::<Route<Again>, Request<Incoming>>();
     service::<Proxy<Route<Again>>, Request<Incoming>>();
+    service::<TcpUpstream, Connect>();
+    service::<TcpProxy<TcpUpstream>, TcpStream>();
 }
 
 #[test]
