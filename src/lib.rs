@@ -9,6 +9,7 @@
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `sticky` (feature `signed`) | keeps each client with the node that knows it |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -46,6 +47,7 @@
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `dns` | `discover::dns`: nodes found through DNS |
+//! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |
 //! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
@@ -67,6 +69,8 @@ pub mod discover;
 pub mod forward;
 pub mod placement;
 pub mod rng;
+#[cfg(feature = "signed")]
+pub mod sticky;
 pub mod time;
 
 /// The README's code compiles and runs.
