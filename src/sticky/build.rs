@@ -47,6 +47,7 @@ pub struct CookieBuilder {
     same_site: SameSite,
     is_secure: bool,
     is_persistent: bool,
+    is_passed_on: bool,
     max_idle: Duration,
     max_life: Duration,
 }
@@ -61,6 +62,7 @@ impl CookieBuilder {
             same_site: SameSite::default(),
             is_secure: true,
             is_persistent: false,
+            is_passed_on: false,
             max_idle: MAX_IDLE,
             max_life: MAX_LIFE,
         }
@@ -116,6 +118,12 @@ impl CookieBuilder {
         self
     }
 
+    /// Lets the nodes see it. Unless set, it is taken out of the requests that they get.
+    pub fn pass_on(mut self) -> Self {
+        self.is_passed_on = true;
+        self
+    }
+
     /// The cookie.
     ///
     /// # Errors
@@ -147,6 +155,7 @@ impl CookieBuilder {
             pool: self.pool,
             attributes,
             is_persistent: self.is_persistent,
+            is_passed_on: self.is_passed_on,
             max_idle: self.max_idle.as_secs().max(1),
             max_life: self.max_life.as_secs().max(1),
         }))

@@ -154,6 +154,8 @@ pub(super) struct Settings {
     pub(super) attributes: String,
     /// Whether browsers keep it when they are closed.
     pub(super) is_persistent: bool,
+    /// Whether the nodes get to see it.
+    pub(super) is_passed_on: bool,
     /// In seconds, as what follows.
     pub(super) max_idle: u64,
     pub(super) max_life: u64,
@@ -196,6 +198,10 @@ impl StickyCookie {
     /// The cookie's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    pub(super) fn is_passed_on(&self) -> bool {
+        self.0.is_passed_on
     }
 
     /// The tags of a node, one for each key, the signing one's first.
