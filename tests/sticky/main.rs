@@ -1,0 +1,11 @@
+//! Clients that stay with their node: cookies, sessions, and those who would cheat.
+
+#![cfg(all(feature = "signed", feature = "proxy", feature = "lru"))]
+
+mod cookie;
+mod hostile;
+mod learned;
+#[path = "../support/sockets.rs"]
+mod sockets;
+mod stack;
+mod support;
