@@ -36,8 +36,13 @@ pub(super) fn strip(headers: &mut HeaderMap, name: &str) {
     let lines: Vec<_> = headers.get_all(COOKIE).iter().cloned().collect();
     headers.remove(COOKIE);
     for line in lines {
-        let kept: Vec<_> = pairs(&line).filter(|pair| !is_ours(pair)).collect();
-        let kept = kept.join(&b';');
+        let mut kept = Vec::with_capacity(line.len());
+        for pair in pairs(&line).filter(|pair| !is_ours(pair)) {
+            if !kept.is_empty() {
+                kept.push(b';');
+            }
+            kept.extend_from_slice(pair);
+        }
         let Ok(mut rest) = HeaderValue::from_bytes(kept.trim_ascii()) else { continue };
         if !rest.is_empty() {
             rest.set_sensitive(line.is_sensitive());

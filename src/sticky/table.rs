@@ -68,6 +68,9 @@ impl Session {
 /// a response deletes the cookie, after half an hour without use, or when the cache has no room. When another node sets
 /// the cookie anew, the client moves there.
 ///
+/// The cache bounds what is remembered. One that drops idle entries by itself (`MokaCache` with a `tti`) also gives the
+/// memory back. Tables of several pools need a cache each.
+///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
 /// # #[cfg(feature = "lru")]

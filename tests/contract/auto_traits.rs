@@ -3,10 +3,11 @@
 use buttress::{
     balance::{
         Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
-        http::{ClassifyHttp, OnBody, RepeatHttp, TrackedBody},
+        http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    sticky::{CookieKeys, Pins, Sticky, StickyCookie, StickyLayer},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,6 +16,9 @@ use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
+type Pinned = Sticky<
+    Retry<Balance<Upstream, Steered<buttress::balance::NoKey>, ClassifyHttp, Reported<OnBody>>, RepeatHttp>,
+>;
 
 fn shared<T: Clone + Send + Sync + 'static>() {}
 fn sent<T: Send + Sync + 'static>() {}
@@ -38,6 +42,8 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Upstream>, Request<Incoming>>();
     service::<Proxy<Direct>, Request<Incoming>>();
     service::<Proxy<Again>, Request<Incoming>>();
+    service::<Pinned, Request<Incoming>>();
+    service::<Proxy<Pinned>, Request<Incoming>>();
 }
 
 #[test]
@@ -49,6 +55,10 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<Change<Upstream>>();
     shared::<Node>();
     shared::<Queue>();
+    shared::<Pins>();
+    shared::<StickyLayer>();
+    shared::<StickyCookie>();
+    shared::<CookieKeys>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
