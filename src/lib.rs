@@ -11,6 +11,7 @@
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
 //! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `sticky` (feature `signed`) | keeps each client with the node that knows it |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -50,6 +51,7 @@
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `tls` | servers behind `forward::Upstream` over https, with rustls |
 //! | `dns` | `discover::dns`: nodes found through DNS |
+//! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |
 //! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
@@ -74,6 +76,8 @@ pub mod placement;
 pub mod rng;
 #[cfg(feature = "http")]
 pub mod route;
+#[cfg(feature = "signed")]
+pub mod sticky;
 pub mod time;
 
 /// The README's code compiles and runs.

@@ -3,7 +3,7 @@
 use buttress::{
     balance::{
         Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
-        http::{ClassifyHttp, OnBody, RepeatHttp, TrackedBody},
+        http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{
@@ -11,6 +11,7 @@ use buttress::{
         tcp::{Connect, TcpProxy, TcpUpstream},
     },
     route::{Matched, Route, Routes, Rule, RulesError},
+    sticky::{CookieKeys, Pins, Sticky, StickyCookie, StickyLayer},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,6 +21,9 @@ use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
+type Pinned = Sticky<
+    Retry<Balance<Upstream, Steered<buttress::balance::NoKey>, ClassifyHttp, Reported<OnBody>>, RepeatHttp>,
+>;
 
 fn shared<T: Clone + Send + Sync + 'static>() {}
 fn sent<T: Send + Sync + 'static>() {}
@@ -47,6 +51,8 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Route<Again>>, Request<Incoming>>();
     service::<TcpUpstream, Connect>();
     service::<TcpProxy<TcpUpstream>, TcpStream>();
+    service::<Pinned, Request<Incoming>>();
+    service::<Proxy<Pinned>, Request<Incoming>>();
 }
 
 #[test]
@@ -63,6 +69,10 @@ fn layers_handles_and_guards_go_anywhere() {
     sent::<Routes<Upstream>>();
     sent::<RulesError>();
     sent::<buttress::route::Error<UpstreamError>>();
+    shared::<Pins>();
+    shared::<StickyLayer>();
+    shared::<StickyCookie>();
+    shared::<CookieKeys>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
