@@ -12,6 +12,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+/// When the answer to a request is no longer wanted: what a request carries along, as an extension if it is an HTTP one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(pub Instant);
+
 /// A source of time.
 ///
 /// ```

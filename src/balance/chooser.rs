@@ -317,7 +317,8 @@ impl<S> Chooser<S> {
         *count += 1;
     }
 
-    fn ignores_health(&self, member: &Member) -> bool {
+    /// Whether the node's priority is in panic.
+    pub(super) fn ignores_health(&self, member: &Member) -> bool {
         let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
         tier.is_some_and(|tier| self.is_in_panic(tier, self.total_health()))
     }

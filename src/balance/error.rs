@@ -8,12 +8,21 @@ use crate::cluster::NodeId;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// No node could take the request. It was sent nowhere.
+    /// No node could take the request, or none but those that had failed it.
     NoNode(NoNode),
     /// Every node was full, and so was the queue. The request was sent nowhere.
     QueueFull,
     /// Every node was full for as long as the queue lets a request wait. It was sent nowhere.
     QueueTimeout(Duration),
+    /// No answer came in the time that the request or its last try had.
+    Timeout {
+        /// How long that was.
+        limit: Duration,
+        /// The node that had the request then. `None` if it was waiting for one.
+        node: Option<NodeId>,
+        /// How many nodes had it in all.
+        tries: u32,
+    },
     /// A node was chosen, and failed.
     Node {
         /// Which one.
@@ -27,7 +36,12 @@ impl<E> Error<E> {
     /// Whether the request was sent to no node, so that sending it again cannot do anything twice. False where a node was
     /// chosen, even if it never became ready.
     pub fn is_unsent(&self) -> bool {
-        !matches!(self, Self::Node { .. })
+        match self {
+            Self::NoNode(nodes) => nodes.tried == 0,
+            Self::QueueFull | Self::QueueTimeout(_) => true,
+            Self::Timeout { tries, .. } => *tries == 0,
+            Self::Node { .. } => false,
+        }
     }
 
     /// Whether there is too much to do for the nodes that there are.
@@ -35,7 +49,7 @@ impl<E> Error<E> {
         match self {
             Self::QueueFull | Self::QueueTimeout(_) => true,
             Self::NoNode(nodes) => nodes.full > 0,
-            Self::Node { .. } => false,
+            Self::Timeout { .. } | Self::Node { .. } => false,
         }
     }
 
@@ -54,6 +68,10 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Self::NoNode(nodes) => nodes.fmt(f),
             Self::QueueFull => f.write_str("every node is full, and so is the queue"),
             Self::QueueTimeout(waited) => write!(f, "every node stayed full for {waited:?}"),
+            Self::Timeout { limit, node: Some(node), .. } => {
+                write!(f, "node {node} gave no answer, and {limit:?} were over")
+            }
+            Self::Timeout { limit, node: None, .. } => write!(f, "no node took the request within {limit:?}"),
             Self::Node { node, .. } => write!(f, "node {node} failed"),
         }
     }

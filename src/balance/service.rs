@@ -14,13 +14,13 @@ use tower_service::Service;
 use super::{
     Affinity, Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx,
     Policy,
-    acquire::{Search, Waiting, acquire},
+    acquire::{Search, acquire},
     affinity::Wanted,
     chooser::Chooser,
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, Endpoint, LoadGuard, NodeId, Probe, Subscriber},
+    cluster::{Cluster, Endpoint, LoadGuard, Member, NodeId, Probe, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -164,13 +164,7 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
         let wanted = Wanted { key, affinity: affinity.as_ref(), tried };
-        let search = || Search {
-            key,
-            affinity: affinity.clone(),
-            tried: tried.to_vec(),
-            busy: Waiting(Vec::new()),
-            failed: None,
-        };
+        let search = || Search::new(key, affinity.clone(), tried.to_vec());
         let search = if crowded {
             search()
         } else {
@@ -181,8 +175,8 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
                         return Attempt::calling(service.call(request), guard, judge, complete);
                     }
                     // Asked again in the future, with a waker.
-                    Poll::Pending => Search { busy: Waiting(vec![(service, guard)]), ..search() },
-                    Poll::Ready(Err(error)) => Search { failed: Some((guard, error)), ..search() },
+                    Poll::Pending => search().waiting_for(service, guard),
+                    Poll::Ready(Err(error)) => search().without(guard, error),
                 },
                 Err(why) if why.full > 0 && shared.queue.is_some() => search(),
                 Err(why) => return Attempt::failed(Error::NoNode(why)),
@@ -262,6 +256,19 @@ impl<S: Send + Sync + 'static> Shared<S> {
             Some(Affinity::Require(node)) => chooser.choose_pinned(node, &mut cx, epoch).is_some(),
             _ => chooser.could_choose(&mut cx, epoch),
         }
+    }
+
+    /// Whether a request may go on waiting for a node that it has chosen: it is as it was then, and not down since.
+    pub(super) fn is_current(&self, member: &Member) -> bool {
+        let version = self.cluster.load();
+        let now = version.get(&member.node.id).map(|endpoint| &*endpoint.member);
+        let is_same = now.is_some_and(|now| std::ptr::eq(now, member));
+        is_same && (member.state.health().is_usable() || self.is_in_panic(member))
+    }
+
+    /// Whether health is ignored where this node is, because too few of its kind are left.
+    pub(super) fn is_in_panic(&self, member: &Member) -> bool {
+        self.chooser.load().ignores_health(member)
     }
 
     /// Chooses a node that is not among those tried and counts the request in.
