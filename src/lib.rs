@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
+//! | [`health`] | asks each node, again and again, how it is |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
@@ -44,7 +45,9 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
-//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
+//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper; `health::HttpCheck` |
+//! | `tcp` | `health::TcpCheck`: a health check that connects |
+//! | `grpc` | `health::GrpcCheck`: a health check by gRPC |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |
@@ -65,6 +68,7 @@ pub mod cluster;
 pub mod discover;
 #[cfg(feature = "http")]
 pub mod forward;
+pub mod health;
 pub mod placement;
 pub mod rng;
 pub mod time;

@@ -24,14 +24,17 @@ pub enum Health {
     Unknown,
     /// Takes traffic.
     Up,
+    /// Says of itself that it will go away: finishes what it has and serves clients that are pinned to it; gets no new
+    /// picks, unless so few nodes are up that health is ignored (panic mode).
+    Draining,
     /// Takes no traffic, unless so few nodes are up that health is ignored (panic mode).
     Down,
 }
 
 impl Health {
-    /// Whether a node in this state takes traffic.
+    /// Whether a node in this state takes new traffic.
     pub fn is_usable(self) -> bool {
-        self != Self::Down
+        matches!(self, Self::Unknown | Self::Up)
     }
 }
 
@@ -107,9 +110,12 @@ const LIMITED: u64 = 2 << 32;
 const FAILING: u64 = 4 << 32;
 /// Nothing is known of its latency.
 const NEW: u64 = 8 << 32;
+/// The node told checks that it drains.
+const DRAINING: u64 = 1 << 62;
 /// Checks found the node up. No reason to look closer.
 const UP: u64 = 1 << 63;
-const MARKED: u64 = DOWN | LIMITED | FAILING | NEW;
+const CHECKED: u64 = UP | DRAINING | DOWN;
+const MARKED: u64 = DOWN | DRAINING | LIMITED | FAILING | NEW;
 
 /// What a suspended node costs more than its latency, in seconds: only worse nodes make it worth a try.
 const SUSPENDED_COST: f32 = 5.0;
@@ -152,9 +158,10 @@ impl NodeState {
 
     /// What checks say of it.
     pub fn health(&self) -> Health {
-        match self.gauge.load(Ordering::Relaxed) & (DOWN | UP) {
+        match self.gauge.load(Ordering::Relaxed) & CHECKED {
             0 => Health::Unknown,
             UP => Health::Up,
+            DRAINING => Health::Draining,
             _ => Health::Down,
         }
     }
@@ -164,12 +171,20 @@ impl NodeState {
         let mark = match health {
             Health::Unknown => 0,
             Health::Up => UP,
+            Health::Draining => DRAINING,
             Health::Down => DOWN,
         };
-        let set = |gauge: u64| Some(gauge & !(DOWN | UP) | mark);
-        let before =
-            self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
-        if before & (DOWN | UP) != mark {
+        self.mark_health(|before| (before != mark).then_some(mark));
+    }
+
+    /// Takes it for down, if nobody has looked yet.
+    pub(crate) fn presume_down(&self) {
+        self.mark_health(|before| (before == 0).then_some(DOWN));
+    }
+
+    fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
+        let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
+        if self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).is_ok() {
             self.common.health_epoch.fetch_add(1, Ordering::Release);
             self.common.gate.open();
         }
@@ -206,7 +221,7 @@ impl NodeState {
     /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
     pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
-        (ignore_health || self.gauge.load(Ordering::Relaxed) & DOWN == 0) && !self.is_full()
+        (ignore_health || self.gauge.load(Ordering::Relaxed) & (DOWN | DRAINING) == 0) && !self.is_full()
     }
 
     /// As [`quote`](Self::quote), if there is nothing to consider but latency and load: with no look at the time.
