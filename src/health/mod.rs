@@ -58,12 +58,24 @@
 
 mod agenda;
 mod check;
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "proxy")]
+mod http;
 mod monitor;
 mod pace;
 mod record;
 mod report;
 mod rounds;
+#[cfg(feature = "tcp")]
+mod tcp;
 
+#[cfg(feature = "grpc")]
+pub use self::grpc::GrpcCheck;
+#[cfg(feature = "proxy")]
+pub use self::http::{HttpCheck, InvalidPath};
+#[cfg(feature = "tcp")]
+pub use self::tcp::TcpCheck;
 pub use self::{
     check::{Answer, CheckResult, HealthCheck, Unhealthy},
     monitor::{Monitor, MonitorBuilder},

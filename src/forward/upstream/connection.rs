@@ -33,6 +33,11 @@ impl SharedConnection {
         Self { connector, server, connect_timeout, newest: Mutex::new(None) }
     }
 
+    /// A connection of its own to the same server.
+    pub(super) fn fresh(&self) -> Self {
+        Self::new(self.connector.clone(), self.server.clone(), self.connect_timeout)
+    }
+
     pub(super) async fn send(
         self: Arc<Self>,
         request: Request<SendBody>,

@@ -44,6 +44,11 @@ impl Pool {
         Arc::new(Self { connector, server, max_idle, idle_timeout, idle: Mutex::default() })
     }
 
+    /// An empty pool for the same server, which keeps no connection.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        Self::new(self.connector.clone(), self.server.clone(), 0, None)
+    }
+
     /// Not an `async fn`, which would keep room for the request twice; and connecting, which is rare, is boxed, so that
     /// the future of every request need not have room for it.
     pub(super) fn send(
