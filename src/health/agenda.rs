@@ -73,6 +73,13 @@ impl Agenda {
         Some(id)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let crowd: u32 = self.crowd.values().sum();
+        assert_eq!(crowd as usize, self.planned.len());
+        self.planned.len()
+    }
+
     fn leave(&mut self, at: Instant) {
         let slot = self.slot_of(at);
         if let Some(count) = self.crowd.get_mut(&slot) {

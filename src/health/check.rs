@@ -134,7 +134,11 @@ impl fmt::Write for Kept {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for char in text.chars() {
             let before = self.0.len();
-            if char.is_control() { self.0.extend(char.escape_debug()) } else { self.0.push(char) }
+            if char.is_control() {
+                self.0.extend(char.escape_debug())
+            } else {
+                self.0.push(char)
+            }
             if self.0.len() > MAX_REASON {
                 self.0.truncate(before);
                 return Err(fmt::Error);

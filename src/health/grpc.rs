@@ -102,7 +102,9 @@ async fn read(mut body: UpstreamBody) -> Result<(Vec<u8>, Option<HeaderMap>), Un
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await.transpose()? {
         match frame.into_data() {
-            Ok(data) if bytes.len() + data.len() > LIMIT => return Err(Unhealthy::new("the answer is too long")),
+            Ok(data) if bytes.len() + data.len() > LIMIT => {
+                return Err(Unhealthy::new("the answer is too long"));
+            }
             Ok(data) => bytes.extend_from_slice(&data),
             Err(frame) => return Ok((bytes, frame.into_trailers().ok())),
         }
@@ -222,7 +224,11 @@ mod tests {
     fn an_answer_says_how_it_serves() {
         assert_eq!(serving_status(&framed(&[8, 1])), Some(1));
         assert_eq!(serving_status(&framed(&[])), Some(0), "zero is left out");
-        assert_eq!(serving_status(&framed(&[0x12, 1, 7, 0x1d, 1, 2, 3, 4, 8, 2])), Some(2), "with other fields");
+        assert_eq!(
+            serving_status(&framed(&[0x12, 1, 7, 0x1d, 1, 2, 3, 4, 8, 2])),
+            Some(2),
+            "with other fields"
+        );
         assert_eq!(serving_status(&framed(&[8, 2, 8, 1])), Some(1), "the last one counts");
     }
 

@@ -171,8 +171,9 @@ impl HttpCheck {
     }
 
     fn drains(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        let says_so =
-            |(name, value): &(HeaderName, HeaderValue)| headers.get_all(name).iter().any(|said| said == value);
+        let says_so = |(name, value): &(HeaderName, HeaderValue)| {
+            headers.get_all(name).iter().any(|said| said == value)
+        };
         is_in(&self.draining, status)
             || self.expects(status) && self.draining_header.as_ref().is_some_and(says_so)
     }

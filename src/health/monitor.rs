@@ -186,7 +186,8 @@ impl MonitorBuilder {
         cluster.subscribe_first(subscriber);
         watch.refresh();
 
-        let checks = Checks { check: Arc::new(check), pace, running: JoinSet::new(), tickets: HashMap::new() };
+        let checks =
+            Checks { check: Arc::new(check), pace, running: JoinSet::new(), tickets: HashMap::new() };
         let task = run(Arc::clone(&shared), cluster.downgrade(), checks, self.observer);
         let task = runtime.spawn(task).abort_handle();
         Ok(Monitor { shared, _running: Arc::new(Running { task, _watch: watch, _claim: claim }) })
@@ -313,8 +314,7 @@ impl<S: Send + Sync + 'static> Checks<S> {
             let Some(ticket) = ticket else { return };
             // The agenda names members of this version only.
             let Some(endpoint) = version.get(&ticket.id) else { continue };
-            let (check, endpoint, limit) =
-                (Arc::clone(&self.check), Arc::clone(endpoint), self.pace.timeout);
+            let (check, endpoint, limit) = (Arc::clone(&self.check), Arc::clone(endpoint), self.pace.timeout);
             // A task of its own: neither a panic nor a check that blocks its thread harms the others.
             let task = self.running.spawn(async move {
                 match timeout(limit, check.check(endpoint)).await {

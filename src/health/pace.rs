@@ -84,7 +84,9 @@ pub enum MonitorError {
         interval: Duration,
     },
     /// A check could still run when the next one is due, or has no time at all.
-    #[error("a timeout of {timeout:?} does not fit an interval of {interval:?}: give one above zero and below it")]
+    #[error(
+        "a timeout of {timeout:?} does not fit an interval of {interval:?}: give one above zero and below it"
+    )]
     Timeout {
         /// The timeout.
         timeout: Duration,

@@ -12,6 +12,9 @@ use crate::{
     rng::Rng,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The nodes that are checked, and those that left but may return.
 #[derive(Debug)]
 pub(super) struct Rounds {

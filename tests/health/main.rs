@@ -4,3 +4,13 @@ mod membership;
 mod monitor;
 mod spread;
 mod stage;
+
+#[cfg(feature = "grpc")]
+mod grpc;
+#[cfg(feature = "proxy")]
+mod http;
+#[cfg(feature = "proxy")]
+#[path = "../support/sockets.rs"]
+mod support;
+#[cfg(feature = "tcp")]
+mod tcp;

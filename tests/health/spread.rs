@@ -11,6 +11,8 @@ use crate::stage::{Stage, seconds};
 
 const NODES: usize = 1000;
 const WINDOW: Duration = Duration::from_millis(100);
+/// Twice what 1000 nodes at 5 s make on average.
+const MOST: usize = 40;
 
 fn big_cluster() -> Cluster<()> {
     Cluster::new((0..NODES).map(|node| (Node::new(format!("n{node:04}")), ()))).unwrap()
@@ -18,7 +20,8 @@ fn big_cluster() -> Cluster<()> {
 
 /// The most checks in any window, wherever it begins.
 fn fullest(times: &[Duration]) -> usize {
-    let count = |(first, at): (usize, &Duration)| times[first..].partition_point(|other| *other < *at + WINDOW);
+    let count =
+        |(first, at): (usize, &Duration)| times[first..].partition_point(|other| *other < *at + WINDOW);
     times.iter().enumerate().map(count).max().unwrap_or(0)
 }
 
@@ -28,18 +31,11 @@ fn times(stage: &Stage) -> Vec<Duration> {
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_nodes_never_get_more_than_twice_the_mean_at_once() {
-    for seed in 0..3 {
-        let (stage, cluster) = (Stage::new(), big_cluster());
-        let _monitor = Monitor::builder().rng(Rng::seeded(seed)).start(&cluster, stage.clone()).unwrap();
-        seconds(180).await;
-        let times = times(&stage);
-        let start = times.partition_point(|at| *at < Duration::from_secs(6));
-        // What 1000 nodes at 5 s make without jitter.
-        let mean = NODES * 100 / 5000;
-        let (first, all) = (fullest(&times[..start]), fullest(&times));
-        assert!(first.max(all) <= 2 * mean, "seed {seed}: {first} at the start, then {all}, in 100 ms");
-        println!("seed {seed}: at most {first} at the start, then {all}, in any 100 ms; the mean is {mean}");
-    }
+    let (stage, cluster) = (Stage::new(), big_cluster());
+    let _monitor = Monitor::builder().rng(Rng::seeded(0)).start(&cluster, stage.clone()).unwrap();
+    seconds(60).await;
+    let fullest = fullest(&times(&stage));
+    assert!(fullest <= MOST, "{fullest} in 100 ms");
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,5 +48,7 @@ async fn a_process_that_stood_still_does_not_check_in_step_from_then_on() {
     let burst = stage.checks().len();
     seconds(60).await;
     let times = times(&stage);
-    assert!(fullest(&times[burst..]) <= 2 * NODES * 100 / 5000, "{}", fullest(&times[burst..]));
+    let fullest = fullest(&times[burst..]);
+    assert!(burst > 5 * NODES, "all were due at once");
+    assert!(fullest <= MOST, "{fullest} in 100 ms");
 }
