@@ -23,12 +23,17 @@ use tower::{Service, ServiceExt, service_fn};
 static BOB_WORKS: AtomicBool = AtomicBool::new(true);
 static CAROL_STAYS: AtomicBool = AtomicBool::new(true);
 
+enum Request {
+    Hello,
+    HowAreYou,
+}
+
 /// Finds out how a node is: any async function will do, and `health` has some for TCP, HTTP and gRPC.
 async fn ask<S>(endpoint: Arc<Endpoint<S>>) -> CheckResult
 where
-    S: Service<&'static str, Response = &'static str, Error = io::Error> + Clone,
+    S: Service<Request, Response = &'static str, Error = io::Error, Future: Send> + Clone + Send,
 {
-    match S::clone(&endpoint.service).oneshot("how are you?").await? {
+    match S::clone(&endpoint.service).oneshot(Request::HowAreYou).await? {
         "leaving" => Ok(Answer::Draining),
         _ => Ok(Answer::Healthy),
     }
@@ -37,10 +42,10 @@ where
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let node = |name: &'static str| {
-        let answer = move |question: &'static str| async move {
-            match question {
+        let answer = move |request: Request| async move {
+            match request {
                 _ if name == "bob" && !BOB_WORKS.load(Relaxed) => Err(io::Error::other("bob is broken")),
-                "how are you?" if name == "carol" && !CAROL_STAYS.load(Relaxed) => Ok("leaving"),
+                Request::HowAreYou if name == "carol" && !CAROL_STAYS.load(Relaxed) => Ok("leaving"),
                 _ => Ok(name),
             }
         };
@@ -68,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let mut answers = BTreeMap::new();
         for _ in 0..300 {
-            let answer = balance.ready().await?.call("hello").await.unwrap_or("failed");
+            let answer = balance.ready().await?.call(Request::Hello).await.unwrap_or("failed");
             *answers.entry(answer).or_insert(0) += 1;
         }
         println!("    300 requests: {answers:?}");

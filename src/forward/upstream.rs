@@ -97,9 +97,9 @@ impl Upstream {
         UpstreamBuilder::default()
     }
 
-    /// The same server for health checks, which name the host that they want, and have their own patience: over the same
+    /// The same server for health checks, which may want another host, and have their own patience: over the same
     /// connections, or over new ones that nobody else uses.
-    pub(crate) fn probe(&self, fresh: bool) -> Self {
+    pub(crate) fn probe(&self, host: Option<&Authority>, fresh: bool) -> Self {
         let Shared { target, transport, .. } = &*self.shared;
         let transport = match transport {
             Transport::Http1(pool) if fresh => Transport::Http1(pool.fresh()),
@@ -107,7 +107,11 @@ impl Upstream {
             Transport::Http1(pool) => Transport::Http1(Arc::clone(pool)),
             Transport::Http2(connection) => Transport::Http2(Arc::clone(connection)),
         };
-        let (target, preserve_host, response_timeout) = (target.clone(), true, None);
+        let mut target = target.clone();
+        if let Some(host) = host {
+            target.authority = host.clone();
+        }
+        let (preserve_host, response_timeout) = (false, None);
         Self { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) }
     }
 

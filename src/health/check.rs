@@ -135,9 +135,9 @@ impl fmt::Write for Kept {
         for char in text.chars() {
             let before = self.0.len();
             if char.is_control() {
-                self.0.extend(char.escape_debug())
+                self.0.extend(char.escape_debug());
             } else {
-                self.0.push(char)
+                self.0.push(char);
             }
             if self.0.len() > MAX_REASON {
                 self.0.truncate(before);

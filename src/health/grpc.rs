@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{CONTENT_TYPE, HOST, TE},
+    header::{CONTENT_TYPE, TE},
     uri::{Authority, PathAndQuery},
 };
 use http_body_util::{BodyExt, Full};
@@ -43,7 +43,7 @@ const LIMIT: usize = 4096;
 #[must_use]
 pub struct GrpcCheck {
     service: String,
-    host: Option<HeaderValue>,
+    host: Option<Authority>,
     reuse: bool,
 }
 
@@ -61,7 +61,7 @@ impl GrpcCheck {
 
     /// Sets the host that is asked for (default: the server's own).
     pub fn host(mut self, host: Authority) -> Self {
-        self.host = HeaderValue::from_str(host.as_str()).ok();
+        self.host = Some(host);
         self
     }
 
@@ -78,8 +78,7 @@ impl GrpcCheck {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        self.host.clone().map(|host| headers.insert(HOST, host));
-        let (head, body) = upstream.probe(!self.reuse).ask(request).await?.into_parts();
+        let (head, body) = upstream.probe(self.host.as_ref(), !self.reuse).ask(request).await?.into_parts();
         let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         if head.status != StatusCode::OK || !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
             return Err(Unhealthy::new(format_args!("status {}, and no gRPC", head.status)));

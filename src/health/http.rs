@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{HOST, USER_AGENT},
+    header::USER_AGENT,
     uri::{Authority, PathAndQuery},
 };
 use http_body_util::{BodyExt, Empty};
@@ -52,6 +52,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub struct HttpCheck {
     path: PathAndQuery,
     method: Method,
+    host: Option<Authority>,
     headers: HeaderMap,
     expected: Vec<RangeInclusive<u16>>,
     draining: Vec<RangeInclusive<u16>>,
@@ -81,6 +82,7 @@ impl HttpCheck {
         Ok(Self {
             path: path.parse().map_err(|_| invalid())?,
             method: Method::GET,
+            host: None,
             headers,
             expected: Vec::new(),
             draining: Vec::new(),
@@ -99,9 +101,7 @@ impl HttpCheck {
 
     /// Sets the host that is asked for.
     pub fn host(mut self, host: Authority) -> Self {
-        if let Ok(host) = HeaderValue::from_str(host.as_str()) {
-            self.headers.insert(HOST, host);
-        }
+        self.host = Some(host);
         self
     }
 
@@ -152,7 +152,7 @@ impl HttpCheck {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from(self.path.clone());
         *request.headers_mut() = self.headers.clone();
-        let response = upstream.probe(!self.reuse).ask(request).await?;
+        let response = upstream.probe(self.host.as_ref(), !self.reuse).ask(request).await?;
         let (head, body) = response.into_parts();
         let drains = self.drains(head.status, &head.headers);
         if !drains && !self.expects(head.status) {

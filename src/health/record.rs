@@ -6,7 +6,7 @@ use super::{Answer, CheckResult, pace::Pace};
 use crate::cluster::Health;
 
 /// The health of one node, by its answers so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Record {
     health: Health,
     /// Whether an answer has decided it.
@@ -79,7 +79,7 @@ mod tests {
 
     fn pace(rise: u32, fall: u32) -> Pace {
         let down = Some(Duration::from_secs(3));
-        Settings { rise, fall, down, ..Settings::default() }.check().expect("it makes sense")
+        Settings { down, rise, fall, ..Settings::default() }.check().expect("it makes sense")
     }
 
     fn result(sign: char) -> CheckResult {

@@ -236,7 +236,7 @@ async fn traffic_follows_what_the_nodes_answer() {
     let good = serve(|_| async { Response::new(full("good")) }).await;
     let hangs = serve_raw(|mut connection: Raw| async move {
         connection.head().await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let nodes = [("good", good), ("hangs", hangs), ("refuses", nobody().await)];

@@ -59,6 +59,11 @@ impl Stage {
         self.checks().into_iter().filter(|(_, id)| id == node).map(|(at, _)| at).collect()
     }
 
+    /// The times from check to check of this node.
+    pub(crate) fn gaps_of(&self, node: &str) -> Vec<Duration> {
+        self.checks_of(node).windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
+    }
+
     /// How many checks run.
     pub(crate) fn running(&self) -> u32 {
         self.0.running.lock().unwrap().values().sum()

@@ -133,7 +133,7 @@ fn a_break_is_found_out_within_fall_intervals_and_a_timeout() {
         let fall = 1 + u32::try_from(rng.below(4)).expect("it is small");
         let fast = Some((5 * SECOND).mul_f64(0.01 + 0.99 * rng.unit()));
         let timeout = Some((5 * SECOND).mul_f64(0.01 + 0.98 * rng.unit()));
-        let mut world = World::new(3, Settings { fall, fast, timeout, ..Settings::default() }, seed);
+        let mut world = World::new(3, Settings { fast, timeout, fall, ..Settings::default() }, seed);
         world.run((10 * SECOND).mul_f64(1.0 + rng.unit()), |_, _| good());
         let broken_for = 5 * fall * SECOND + world.pace.timeout;
         let takes = if seed % 2 == 0 { Duration::MAX } else { Duration::ZERO };
