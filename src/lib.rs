@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
-//! | [`health`] | takes nodes that stand out in the traffic out of it |
+//! | [`health`] | asks each node how it is, and ejects those whose traffic goes wrong |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
@@ -47,9 +47,10 @@
 //! | feature | adds |
 //! |---|---|
 //! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses; `route` |
-//! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are |
-//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
+//! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are; `health::TcpCheck` |
+//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper; `health::HttpCheck` |
 //! | `tls` | servers behind `forward::Upstream` over https, with rustls |
+//! | `grpc` | `health::GrpcCheck`: a health check by gRPC |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |

@@ -205,8 +205,10 @@ impl<S> Chooser<S> {
             self.count(epoch);
         }
         let endpoint = self.version.get(id)?;
+        let Member { node, state, .. } = &*endpoint.member;
         cx.set_panic(self.ignores_health(&endpoint.member));
-        (endpoint.member.node.admin != Admin::Down && cx.can_take(&endpoint.member)).then_some(&**endpoint)
+        let is_fit = node.admin != Admin::Down && (state.is_fit() || cx.in_panic());
+        (is_fit && !state.is_full() && !cx.was_tried(&endpoint.member)).then_some(&**endpoint)
     }
 
     /// The node that a permit is for, unless it has left.

@@ -263,7 +263,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
         let version = self.cluster.load();
         let now = version.get(&member.node.id).map(|endpoint| &*endpoint.member);
         let is_same = now.is_some_and(|now| std::ptr::eq(now, member));
-        is_same && (member.state.health().is_usable() || self.is_in_panic(member))
+        is_same && (member.state.is_fit() || self.is_in_panic(member))
     }
 
     /// Whether health is ignored where this node is, because too few of its kind are left.

@@ -33,7 +33,10 @@ mod version;
 use std::{
     fmt,
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
@@ -92,6 +95,9 @@ pub enum ClusterError {
 pub(crate) trait Subscriber: Send + Sync {
     /// Brings the view up to the latest version. Runs in the thread that made the change, under no lock.
     fn refresh(&self);
+
+    /// The cluster is gone.
+    fn close(&self) {}
 }
 
 /// A shared, replaceable set of nodes and the services that reach them.
@@ -106,7 +112,30 @@ struct Inner<S> {
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     common: Arc<Common>,
     observer: OnceLock<Arc<dyn Observer>>,
+    /// Whether a monitor checks the nodes.
+    monitored: Arc<AtomicBool>,
     allow_empty: bool,
+}
+
+impl<S> Inner<S> {
+    fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
+        lock(&self.subscribers).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl<S> Drop for Inner<S> {
+    fn drop(&mut self) {
+        self.subscribers().iter().for_each(|subscriber| subscriber.close());
+    }
+}
+
+/// A cluster that may be gone.
+pub(crate) struct WeakCluster<S>(Weak<Inner<S>>);
+
+impl<S> WeakCluster<S> {
+    pub(crate) fn upgrade(&self) -> Option<Cluster<S>> {
+        self.0.upgrade().map(|inner| Cluster { inner })
+    }
 }
 
 impl<S> Clone for Cluster<S> {
@@ -339,6 +368,21 @@ impl<S> Cluster<S> {
         subscribers.push(subscriber);
     }
 
+    /// As [`subscribe`](Self::subscribe), told of each version before all others.
+    pub(crate) fn subscribe_first(&self, subscriber: Weak<dyn Subscriber>) {
+        let mut subscribers = lock(&self.inner.subscribers);
+        subscribers.retain(|known| known.strong_count() > 0);
+        subscribers.insert(0, subscriber);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakCluster<S> {
+        WeakCluster(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) fn monitored(&self) -> &Arc<AtomicBool> {
+        &self.inner.monitored
+    }
+
     fn alter(&self, id: NodeId, change: impl Fn(&mut Node)) -> Result<(), ClusterError> {
         if let Some(known) = self.load().get(&id) {
             let mut node = known.member.node.clone();
@@ -369,8 +413,7 @@ impl<S> Cluster<S> {
         };
         drop(old);
         self.introduce_members();
-        let subscribers: Vec<_> = lock(&inner.subscribers).iter().filter_map(Weak::upgrade).collect();
-        for subscriber in subscribers {
+        for subscriber in inner.subscribers() {
             subscriber.refresh();
         }
         // Only now: a caller that tried before the refresh would not see the change, and sleep on.
@@ -426,6 +469,7 @@ impl ClusterBuilder {
                 subscribers: Mutex::default(),
                 common,
                 observer: OnceLock::new(),
+                monitored: Arc::default(),
                 allow_empty: self.allow_empty,
             }),
         };

@@ -22,14 +22,17 @@ pub enum Health {
     Unknown,
     /// Takes traffic.
     Up,
+    /// Says of itself that it will go away: finishes what it has and serves clients that are pinned to it; gets no new
+    /// picks, unless so few nodes are up that health is ignored (panic mode).
+    Draining,
     /// Takes no traffic, unless so few nodes are up that health is ignored (panic mode).
     Down,
 }
 
 impl Health {
-    /// Whether a node in this state takes traffic.
+    /// Whether a node in this state takes new traffic.
     pub fn is_usable(self) -> bool {
-        self != Self::Down
+        matches!(self, Self::Unknown | Self::Up)
     }
 }
 
@@ -92,11 +95,16 @@ pub(super) const FAILING: u64 = 4 << 32;
 pub(super) const NEW: u64 = 8 << 32;
 /// Its traffic has put it out: but for a probe now and then it gets nothing.
 const EJECTED: u64 = 16 << 32;
+/// The node told checks that it drains.
+const DRAINING: u64 = 1 << 62;
 /// Checks found the node up. No reason to look closer.
 const UP: u64 = 1 << 63;
+const CHECKED: u64 = UP | DRAINING | DOWN;
+/// What a node has none of that takes those who are pinned to it.
+const UNFIT: u64 = DOWN | EJECTED;
 /// What a node that takes traffic has none of.
-const UNUSABLE: u64 = DOWN | EJECTED;
-const MARKED: u64 = DOWN | LIMITED | FAILING | NEW | EJECTED;
+const UNUSABLE: u64 = UNFIT | DRAINING;
+const MARKED: u64 = UNUSABLE | LIMITED | FAILING | NEW;
 /// Where the node's [`Term`] stands.
 const TERM: u32 = 54;
 
@@ -171,9 +179,10 @@ impl NodeState {
 
     /// What checks say of it.
     pub fn health(&self) -> Health {
-        match self.gauge.load(Ordering::Relaxed) & (DOWN | UP) {
+        match self.gauge.load(Ordering::Relaxed) & CHECKED {
             0 => Health::Unknown,
             UP => Health::Up,
+            DRAINING => Health::Draining,
             _ => Health::Down,
         }
     }
@@ -183,14 +192,22 @@ impl NodeState {
         let mark = match health {
             Health::Unknown => 0,
             Health::Up => UP,
+            Health::Draining => DRAINING,
             Health::Down => DOWN,
         };
-        let set = |gauge: u64| Some(gauge & !(DOWN | UP) | mark);
-        let before =
-            self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
-        if before & (DOWN | UP) != mark {
+        self.mark_health(|before| (before != mark).then_some(mark));
+    }
+
+    /// Takes it for down, if nobody has looked yet.
+    pub(crate) fn presume_down(&self) {
+        self.mark_health(|before| (before == 0).then_some(DOWN));
+    }
+
+    fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
+        let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
+        if let Ok(before) = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set) {
             if let Some(observer) = self.common.observer() {
-                observer.health_changed(self, before & DOWN != 0 && health == Health::Up);
+                observer.health_changed(self, before & DOWN != 0 && self.health() == Health::Up);
             }
             self.common.turn_health_over();
         }
@@ -248,6 +265,12 @@ impl NodeState {
     pub fn is_full(&self) -> bool {
         let gauge = self.gauge.load(Ordering::Acquire);
         gauge & LIMITED != 0 && gauge & IN_FLIGHT >= u64::from(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Whether it may serve those that are pinned to it: draining does not keep them away.
+    #[inline]
+    pub(crate) fn is_fit(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & UNFIT == 0
     }
 
     /// Whether it can take a request, or could but for its health if that is ignored.

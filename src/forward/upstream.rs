@@ -1,7 +1,7 @@
 //! One server behind the proxy, and the connections to it.
 
 use std::fmt;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -118,6 +118,41 @@ impl Upstream {
     /// Settings, which several servers may share.
     pub fn builder() -> UpstreamBuilder {
         UpstreamBuilder::default()
+    }
+
+    /// The same server for health checks, which may want another host, and have their own patience: over the same
+    /// connections, or over new ones that nobody else uses.
+    pub(crate) fn probe(&self, host: Option<&Authority>, fresh: bool) -> Self {
+        let Shared { target, transport, .. } = &*self.shared;
+        let transport = match transport {
+            Transport::Http1(pool) if fresh => Transport::Http1(pool.fresh()),
+            Transport::Http2(connection) if fresh => Transport::Http2(connection.fresh()),
+            Transport::Http1(pool) => Transport::Http1(Arc::clone(pool)),
+            Transport::Http2(connection) => Transport::Http2(Arc::clone(connection)),
+        };
+        let mut target = target.clone();
+        if let Some(host) = host {
+            target.authority = host.clone();
+        }
+        let (preserve_host, response_timeout) = (false, None);
+        Self { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) }
+    }
+
+    /// Sends one request.
+    pub(crate) async fn ask<B>(mut self, request: Request<B>) -> Result<Response<UpstreamBody>, UpstreamError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        poll_fn(|cx| Service::<Request<B>>::poll_ready(&mut self, cx)).await?;
+        self.call(request).await
+    }
+}
+
+/// Services that wrap an upstream and have this too can be checked by `health::HttpCheck`.
+impl AsRef<Upstream> for Upstream {
+    fn as_ref(&self) -> &Upstream {
+        self
     }
 }
 

@@ -73,6 +73,13 @@ async fn an_affinity_is_kept_while_the_node_can_serve() {
         }
     }
     assert_ne!(ask(&cluster, None).await, Ok("b"), "nobody else goes to a node of weight 0");
+
+    cluster.set_weight("b", 1).unwrap();
+    cluster.set_health("b", Health::Draining).unwrap();
+    assert_eq!(ask(&cluster, prefer("b")).await, Ok("b"), "it told a health check that it drains");
+    for _ in 0..10 {
+        assert_ne!(ask(&cluster, None).await, Ok("b"));
+    }
 }
 
 #[tokio::test]

@@ -45,6 +45,11 @@ impl SharedConnection {
         self.http1.as_ref()
     }
 
+    /// A connection of its own to the same server.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        Self::new(self.connector.clone(), self.http1.as_ref().map(|pool| pool.fresh()))
+    }
+
     pub(super) async fn send(
         self: Arc<Self>,
         request: Request<SendBody>,

@@ -11,6 +11,7 @@ use super::tls::Tls;
 use super::{UpstreamError, UpstreamErrorKind};
 
 /// Makes connections to one server.
+#[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
     server: Uri,

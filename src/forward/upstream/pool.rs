@@ -38,6 +38,11 @@ impl Pool {
         Arc::new(Self { connector, max_idle, idle_timeout, idle: Mutex::default() })
     }
 
+    /// An empty pool for the same server, which keeps no connection.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        Self::new(self.connector.clone(), 0, None)
+    }
+
     /// Not an `async fn`, which would keep room for the request twice; and connecting, which is rare, is boxed, so that
     /// the future of every request need not have room for it.
     #[expect(clippy::manual_async_fn, reason = "see above")]

@@ -7,6 +7,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use super::{UpstreamError, UpstreamErrorKind};
 
 /// Where requests go: a server and the path in front of theirs.
+#[derive(Clone)]
 pub(super) struct Target {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,

@@ -47,6 +47,7 @@ impl TlsSettings {
 }
 
 /// Makes TLS connections to one server.
+#[derive(Clone)]
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
