@@ -7,6 +7,7 @@ use buttress::{
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    health::{HttpCheck, Monitor, MonitorBuilder},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -47,6 +48,9 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<RetryLayer<Cloned<fn(&u8) -> bool>>>();
     shared::<Cluster<Upstream>>();
     shared::<Change<Upstream>>();
+    shared::<HttpCheck>();
+    shared::<Monitor>();
+    shared::<MonitorBuilder>();
     shared::<Node>();
     shared::<Queue>();
     sent::<Budget>();
