@@ -84,7 +84,7 @@ type Observer = Arc<dyn Fn(&HealthChange) + Send + Sync>;
 ///
 /// | setting | default | because |
 /// |---|---|---|
-/// | `interval` | 5 s | with `fall`, a node that breaks is found out within 7 s |
+/// | `interval` | 5 s | with the others, a node that breaks is down within 7 s, and one that hangs within 11 s |
 /// | `fast_interval` | 1 s | a doubt is settled soon |
 /// | `down_interval` | the interval | |
 /// | `timeout` | 2 s, at most half the interval | one lost packet costs a second |
@@ -143,7 +143,10 @@ impl MonitorBuilder {
         self
     }
 
-    /// Gives nodes of unknown health no traffic before their first answer.
+    /// Takes nodes of unknown health for down until their first answer.
+    ///
+    /// When all are new, that is true of all: whether they get traffic is then a matter of
+    /// [panic](crate::balance::Levels::panic), which is to be 0 if they must not.
     pub fn down_until_checked(mut self, on: bool) -> Self {
         self.down_until_checked = on;
         self
