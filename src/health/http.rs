@@ -111,7 +111,7 @@ impl HttpCheck {
         self
     }
 
-    /// Expects a status of this range, or of one given before.
+    /// Expects a status of this range, or of one given before, instead of 200 to 299.
     pub fn expect_status(mut self, range: RangeInclusive<u16>) -> Self {
         self.expected.push(range);
         self

@@ -44,7 +44,7 @@
 //!
 //! # What changes the health of a node
 //!
-//! * The first answer decides at once. Until then a node takes traffic, or none if
+//! * The first answer decides at once. Until then a node takes traffic, or counts as down if
 //!   [`down_until_checked`](MonitorBuilder::down_until_checked) is on.
 //! * After that, a node goes down with [`fall`](MonitorBuilder::fall) failed checks in a row, and is back with
 //!   [`rise`](MonitorBuilder::rise) good ones in a row. In between it is checked at the

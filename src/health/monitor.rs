@@ -37,8 +37,10 @@ use crate::{
 /// A handle: clones stand for the same monitor. A cluster has one at most. Dropping the last clone, or the cluster, stops
 /// it and the checks that run; the nodes keep the health that they have.
 ///
-/// Checks follow tokio's clock. They run beside each other, so one that hangs delays no other, and a node has one check at
-/// a time. Their times are random, and spread out evenly.
+/// Checks follow tokio's clock, and need a runtime with its timer enabled. They run beside each other, so one that hangs
+/// delays no other, and a node has one check at a time. Their times are random, and spread out evenly.
+///
+/// The monitor says how the nodes are: what [`Cluster::set_health`] sets lasts until the next answer.
 #[derive(Clone)]
 #[must_use = "dropping the monitor stops the checks"]
 pub struct Monitor {
@@ -82,7 +84,7 @@ type Observer = Arc<dyn Fn(&HealthChange) + Send + Sync>;
 ///
 /// | setting | default | because |
 /// |---|---|---|
-/// | `interval` | 5 s | with `fall`, a node that breaks is found out within 7 s |
+/// | `interval` | 5 s | with the others, a node that breaks is down within 7 s, and one that hangs within 11 s |
 /// | `fast_interval` | 1 s | a doubt is settled soon |
 /// | `down_interval` | the interval | |
 /// | `timeout` | 2 s, at most half the interval | one lost packet costs a second |
@@ -141,7 +143,10 @@ impl MonitorBuilder {
         self
     }
 
-    /// Gives nodes of unknown health no traffic before their first answer.
+    /// Takes nodes of unknown health for down until their first answer.
+    ///
+    /// When all are new, that is true of all: whether they get traffic is then a matter of
+    /// [panic](crate::balance::Levels::panic), which is to be 0 if they must not.
     pub fn down_until_checked(mut self, on: bool) -> Self {
         self.down_until_checked = on;
         self
@@ -315,7 +320,7 @@ impl<S: Send + Sync + 'static> Checks<S> {
             // The agenda names members of this version only.
             let Some(endpoint) = version.get(&ticket.id) else { continue };
             let (check, endpoint, limit) = (Arc::clone(&self.check), Arc::clone(endpoint), self.pace.timeout);
-            // A task of its own: neither a panic nor a check that blocks its thread harms the others.
+            // A task of its own: a panic harms nobody else, and checks use all threads of the runtime.
             let task = self.running.spawn(async move {
                 match timeout(limit, check.check(endpoint)).await {
                     Ok(result) => result,

@@ -10,6 +10,7 @@ use buttress::{
         Proxy, ReplayBody, Upstream, UpstreamError,
         tcp::{Connect, TcpProxy, TcpUpstream},
     },
+    health::{HttpCheck, Monitor, MonitorBuilder},
     route::{Matched, Route, Routes, Rule, RulesError},
     sticky::{CookieKeys, Pins, Sticky, StickyCookie, StickyLayer},
 };
@@ -62,6 +63,9 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<RetryLayer<Cloned<fn(&u8) -> bool>>>();
     shared::<Cluster<Upstream>>();
     shared::<Change<Upstream>>();
+    shared::<HttpCheck>();
+    shared::<Monitor>();
+    shared::<MonitorBuilder>();
     shared::<Node>();
     shared::<Queue>();
     shared::<Rule>();

@@ -1,9 +1,11 @@
 //! Nodes that come, go and change while they are checked.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use buttress::balance::{Balance, Nodes, Picker, Policy, RoundRobin};
 use buttress::cluster::{Admin, Cluster, Health, Node};
-use buttress::health::Monitor;
+use buttress::health::{Answer, Monitor, MonitorError};
 use buttress::rng::Rng;
 use tokio::time::sleep;
 
@@ -96,10 +98,10 @@ async fn churn_neither_doubles_nor_loses_checks() {
     let cluster = cluster.build::<()>([]).unwrap();
     let stage = Stage::new();
     for node in 0..30 {
-        let plays = [Play::Up, Play::Fails, Play::Hangs, Play::Slow(700), Play::Panics, Play::Draining];
+        let plays = [Play::Up, Play::Fails, Play::Hangs, Play::Slow(700), Play::Draining];
         stage.play(&name(node), plays[rng.below(plays.len())]);
     }
-    // The stage panics if a node is checked twice at once; forgotten names are not in the window of a second.
+    // The stage notices when a node is checked twice at once. No check outlasts the window, so it must not happen.
     let interval = Duration::from_secs(1);
     let builder = Monitor::builder().interval(interval).timeout(interval * 9 / 10);
     let monitor = builder.rng(rng.clone()).start(&cluster, stage.clone()).unwrap();
@@ -120,5 +122,58 @@ async fn churn_neither_doubles_nor_loses_checks() {
     for node in &report {
         let checks = stage.checks().iter().skip(before).filter(|(_, id)| *id == node.id.as_str()).count();
         assert!((95..=135).contains(&checks), "{node}: {checks} checks in 100 s");
+    }
+}
+
+/// Notes how the nodes are when a balancer first sees them.
+#[derive(Clone, Debug, Default)]
+struct Spy(Arc<Mutex<Vec<Health>>>);
+
+impl Policy for Spy {
+    fn picker(&self, nodes: &Nodes, previous: Option<&dyn Picker>) -> Box<dyn Picker> {
+        self.0.lock().unwrap().extend(nodes.iter().map(|member| member.state.health()));
+        RoundRobin.picker(nodes, previous)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_balancer_sees_a_newcomer_before_it_is_down_until_checked() {
+    let (stage, cluster, spy) = (Stage::new(), cluster(&[]), Spy::default());
+    let _before = Balance::new(cluster.clone(), spy.clone());
+    let monitor = Monitor::builder().down_until_checked(true).start(&cluster, stage).unwrap();
+    let _after = Balance::new(cluster.clone(), spy.clone());
+    cluster.insert(Node::new("a"), ()).unwrap();
+    assert_eq!(*spy.0.lock().unwrap(), [Health::Down; 2]);
+    drop(monitor);
+    cluster.insert(Node::new("b"), ()).unwrap();
+    assert_eq!(health(&cluster, "b"), Health::Unknown, "nobody will check it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn monitors_start_and_stop_while_the_cluster_changes() {
+    let cluster = cluster(&["stays"]);
+    let stage = Stage::new();
+    let changing = std::thread::spawn({
+        let cluster = cluster.clone();
+        move || {
+            for round in 0..3000 {
+                let id = format!("n{}", round % 7);
+                cluster.insert(Node::new(id.clone()), ()).unwrap();
+                cluster.remove(id);
+            }
+        }
+    });
+    let builder = Monitor::builder().interval(Duration::from_millis(2)).timeout(Duration::from_millis(1));
+    for _ in 0..100 {
+        let monitor = builder.clone().start(&cluster, stage.clone()).unwrap();
+        assert_eq!(Monitor::start(&cluster, stage.clone()).err(), Some(MonitorError::AlreadyMonitored));
+        sleep(Duration::from_millis(1)).await;
+        assert!(monitor.report().len() <= 8);
+    }
+    changing.join().unwrap();
+    let _monitor =
+        builder.start(&cluster, async |_: Arc<buttress::cluster::Endpoint<()>>| Ok(Answer::Healthy));
+    while health(&cluster, "stays") != Health::Up {
+        sleep(Duration::from_millis(1)).await;
     }
 }
