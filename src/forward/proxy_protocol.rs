@@ -33,12 +33,6 @@ mod v2;
 
 pub use receiver::{ReceiveError, Received, Receiver};
 
-/// The longest header of version 1, in bytes, and the longest of version 2 that is taken.
-///
-/// Version 2 headers are meant to fit into a segment of 536 bytes, but the length field allows 64 KiB, and what a proxy
-/// says of certificates takes room.
-const LONGEST: [usize; 2] = [107, 4096];
-
 /// The shortest valid header, `PROXY UNKNOWN` and a line end: so many bytes may be read before anything is known.
 const SHORTEST: usize = 15;
 

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "proxy")]
 
+mod client;
 mod framing;
 mod http2;
 mod pool;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use buttress::{
     balance::{IpHash, Policy, Retry, RoundRobin},
     cluster::Cluster,
-    forward::tcp::{TcpProxy, TcpUpstream},
+    forward::tcp::{Socket, TcpProxy, TcpUpstream},
     rng::Rng,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::sleep};
@@ -29,7 +29,7 @@ async fn storm(policy: impl Policy) {
             let mut rng = Rng::seeded(seed);
             let Ok(mut stream) = TcpStream::connect(addr).await else { return };
             if rng.below(2) == 0 {
-                let _ = stream.set_zero_linger();
+                stream.reset();
             }
             for _ in 0..rng.below(4) {
                 sleep(Duration::from_micros(rng.next_u64() % 3000)).await;

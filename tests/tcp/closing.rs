@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use buttress::{
     balance::{Retry, RoundRobin},
-    forward::tcp::{Ending, TcpProxy, TcpUpstream},
+    forward::tcp::{Ending, Socket, TcpProxy, TcpUpstream},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -142,7 +142,7 @@ async fn a_reset_goes_through_to_the_other_side() {
     take(&mut server, 8).await;
     send(&mut server, "half an ans").await;
     assert_eq!(take(&mut client, 11).await, "half an ans");
-    server.set_zero_linger().unwrap();
+    server.reset();
     drop(server);
     assert!(is_reset(&mut client).await, "it must not take the half for the whole");
     let traffic = soon(traffic).await.unwrap();
@@ -152,7 +152,7 @@ async fn a_reset_goes_through_to_the_other_side() {
     let (mut client, traffic, mut server) = one(|proxy| proxy).await;
     send(&mut client, "half a quest").await;
     take(&mut server, 12).await;
-    client.set_zero_linger().unwrap();
+    client.reset();
     drop(client);
     assert!(is_reset(&mut server).await);
     assert!(matches!(soon(traffic).await.unwrap().ending, Ending::Client(_)));
@@ -165,10 +165,10 @@ async fn a_client_that_vanishes_frees_its_place() {
     let proxy = TcpProxy::new(Retry::tcp(nodes.clone(), RoundRobin)).half_close_timeout(50 * MILLI);
     let addr = run(&proxy).await;
     for vanish in [false, true] {
-        let client = connect(addr).await;
+        let mut client = connect(addr).await;
         until(|| in_flight(&nodes) == 1).await;
         if vanish {
-            client.set_zero_linger().unwrap();
+            client.reset();
         }
         drop(client);
         until(|| in_flight(&nodes) == 0 && proxy.stats().open == 0).await;

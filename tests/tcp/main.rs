@@ -1,5 +1,7 @@
 //! The TCP proxy, over real sockets.
 
+#![cfg(feature = "tcp")]
+
 mod cancel;
 mod closing;
 mod nodes;

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Endpoints, Header, HeaderError, LONGEST, Parsed, SHORTEST, mapped};
+use super::{Endpoints, Header, HeaderError, Parsed, SHORTEST, mapped};
 
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
 
-const MAX: usize = LONGEST[0];
+/// The "worst case (optional fields set to 0xff)" of section 2.1, in bytes.
+const MAX: usize = 107;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderError> {
     let start = &bytes[..bytes.len().min(MAX)];
