@@ -34,20 +34,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut service = Sticky::new(Retry::new(balance, RepeatHttp::new()), pins.clone());
 
     let mut clients = vec![Client::default(); 6];
-    println!("{:24}{}", "", (1..=clients.len()).map(|n| format!("{n:<8}")).collect::<String>());
-    for (event, change) in [
-        ("at first", None),
-        ("again", None),
-        ("red drains", Some(("red", true))),
-        ("green dies", Some(("green", false))),
-        ("again", None),
-    ] {
-        match change {
-            Some((node, true)) => cluster.set_admin(node, Admin::Draining)?,
-            Some((node, false)) => cluster.set_health(node, Health::Down)?,
-            None => {}
+    for event in ["at first", "again", "red drains", "green dies", "green returns"] {
+        match event {
+            "red drains" => cluster.set_admin("red", Admin::Draining)?,
+            "green dies" => cluster.set_health("green", Health::Down)?,
+            "green returns" => cluster.set_health("green", Health::Up)?,
+            _ => {}
         }
-        print!("{event:24}");
+        print!("{event:16}");
         for client in &mut clients {
             print!("{:8}", client.visit(&mut service).await?);
         }
