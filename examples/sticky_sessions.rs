@@ -20,7 +20,7 @@ use tower::{Service, ServiceExt, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let node = |name: &'static str| {
-        let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::from(name))) };
+        let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(name))) };
         (Node::new(name), service_fn(reply))
     };
     let cluster = Cluster::new(["red", "green", "blue"].map(node))?;
