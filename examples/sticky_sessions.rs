@@ -20,7 +20,7 @@ use tower::{Service, ServiceExt, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let node = |name: &'static str| {
-        let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::from(name))) };
+        let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(name))) };
         (Node::new(name), service_fn(reply))
     };
     let cluster = Cluster::new(["red", "green", "blue"].map(node))?;
@@ -34,20 +34,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut service = Sticky::new(Retry::new(balance, RepeatHttp::new()), pins.clone());
 
     let mut clients = vec![Client::default(); 6];
-    println!("{:24}{}", "", (1..=clients.len()).map(|n| format!("{n:<8}")).collect::<String>());
-    for (event, change) in [
-        ("at first", None),
-        ("again", None),
-        ("red drains", Some(("red", true))),
-        ("green dies", Some(("green", false))),
-        ("again", None),
-    ] {
-        match change {
-            Some((node, true)) => cluster.set_admin(node, Admin::Draining)?,
-            Some((node, false)) => cluster.set_health(node, Health::Down)?,
-            None => {}
+    for event in ["at first", "again", "red drains", "green dies", "green returns"] {
+        match event {
+            "red drains" => cluster.set_admin("red", Admin::Draining)?,
+            "green dies" => cluster.set_health("green", Health::Down)?,
+            "green returns" => cluster.set_health("green", Health::Up)?,
+            _ => {}
         }
-        print!("{event:24}");
+        print!("{event:16}");
         for client in &mut clients {
             print!("{:8}", client.visit(&mut service).await?);
         }

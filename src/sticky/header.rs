@@ -97,7 +97,7 @@ mod tests {
         lines.iter().map(|line| (COOKIE, line.parse().unwrap())).collect()
     }
 
-    fn found<'h>(headers: &'h HeaderMap) -> Result<Option<&'h str>, Rejected> {
+    fn found(headers: &HeaderMap) -> Result<Option<&str>, Rejected> {
         find(headers, "s").map(|value| value.map(|value| std::str::from_utf8(value).unwrap()))
     }
 

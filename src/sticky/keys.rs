@@ -21,8 +21,8 @@ const MAX_KEYS: usize = 8;
 ///
 /// 1. `[old, new]`: everybody understands the new key,
 /// 2. `[new, old]`: everybody signs with it,
-/// 3. `[new]`, once the last cookie of the old key has expired, which takes as long as cookies may be idle (see
-///    [`max_idle`](super::CookieBuilder::max_idle)).
+/// 3. `[new]`, when cookies have had the time to be renewed or to expire: [`max_idle`](super::CookieBuilder::max_idle), or
+///    [`max_life`](super::CookieBuilder::max_life) if that is shorter.
 ///
 /// ```
 /// use buttress::sticky::CookieKeys;

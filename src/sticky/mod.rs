@@ -27,7 +27,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let secret = [7; 32];
 //! let node = |name: &'static str| {
-//!     let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::from(name))) };
+//!     let reply = move |_| async move { Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(name))) };
 //!     (Node::new(name), service_fn(reply))
 //! };
 //! let cluster = Cluster::new([node("a"), node("b"), node("c")])?;
