@@ -43,9 +43,9 @@ impl<'a> Host<'a> {
     }
 
     pub(super) fn parse(text: &'a str) -> Result<Self, BadHost> {
-        let name_ends = text.find(']').map_or(0, |bracket| bracket + 1);
-        let (name, port) = match text[name_ends..].find(':') {
-            Some(colon) => (&text[..name_ends + colon], &text[name_ends + colon + 1..]),
+        let literal_ends = if text.starts_with('[') { text.find(']').ok_or(BadHost)? + 1 } else { 0 };
+        let (name, port) = match text[literal_ends..].find(':') {
+            Some(colon) => (&text[..literal_ends + colon], &text[literal_ends + colon + 1..]),
             None => (text, ""),
         };
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
