@@ -12,6 +12,7 @@ use std::{
 use super::{
     common::Common,
     latency::{Latency, Stamp},
+    ramp::{Ramp, SlowStart},
 };
 
 /// What is known of a node's health from checks.
@@ -78,6 +79,8 @@ pub struct NodeState {
     failures: AtomicU64,
     cancelled: AtomicU64,
     slot: u32,
+    /// When it returned last, in nanoseconds of the cluster's time; 0 if it never did.
+    back_since: AtomicU64,
     pub(super) common: Arc<Common>,
 }
 
@@ -138,6 +141,7 @@ impl NodeState {
             failures: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             slot,
+            back_since: AtomicU64::new(0),
             common,
         }
     }
@@ -189,8 +193,12 @@ impl NodeState {
         let before =
             self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
         if before & (DOWN | UP) != mark {
+            let came_up = before & DOWN != 0 && health.is_usable();
+            if came_up {
+                self.begin_slowly();
+            }
             if let Some(observer) = self.common.observer() {
-                observer.health_changed(self, before & DOWN != 0 && health == Health::Up);
+                observer.health_changed(self, came_up);
             }
             self.common.turn_health_over();
         }
@@ -214,8 +222,34 @@ impl NodeState {
     }
 
     /// Lets it back into the traffic. The caller has the epoch of health turned over.
-    pub(crate) fn readmit(&self) {
+    pub(crate) fn readmit(&self, now: u64) {
+        self.begin_slowly_at(now);
         self.gauge.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    /// Has it warm up from now on, if nodes do that here.
+    pub(super) fn begin_slowly(&self) {
+        if self.common.slow_start.is_some() {
+            self.begin_slowly_at(self.common.nanos_now());
+        }
+    }
+
+    fn begin_slowly_at(&self, now: u64) {
+        let Some(window) = self.common.slow_start.as_ref().map(SlowStart::window_nanos) else { return };
+        // At first all are new.
+        if now >= window {
+            self.back_since.store(now, Ordering::Relaxed);
+            self.common.attention.await_ramp(now.saturating_add(window));
+        }
+    }
+
+    /// How far it has warmed up; `None` if that is done.
+    pub(crate) fn ramp(&self, now: u64) -> Option<Ramp> {
+        let back_since = self.back_since.load(Ordering::Relaxed);
+        if back_since == 0 {
+            return None;
+        }
+        self.common.slow_start.as_ref()?.ramp_at(now.saturating_sub(back_since))
     }
 
     pub(crate) fn slot(&self) -> usize {

@@ -232,7 +232,7 @@ fn a_slow_node_is_ejected_under_a_policy_that_does_not_look_at_latency() {
     }
     let ejection = &world.ejections.list()[0];
     assert_eq!((ejection.cause, world.ejections.list().len()), (Cause::Latency, 1));
-    assert_eq!(ejection.to_string(), "e: slower than others, out for 5s more");
+    assert_eq!(ejection.to_string(), "e: slower than others, out for 4.784s more");
 }
 
 #[test]

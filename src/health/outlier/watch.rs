@@ -83,7 +83,7 @@ impl Watch {
             let Some(known) = nodes.get(slot) else { continue };
             match change {
                 Change::Eject(_, term) => known.state.eject(term),
-                Change::Readmit(_) => known.state.readmit(),
+                Change::Readmit(_) => known.state.readmit(now),
             }
         }
         let attention = &self.common.attention;
