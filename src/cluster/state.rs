@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    common::Common,
+    common::{Common, nanos},
     latency::{Latency, Stamp},
     ramp::{Ramp, SlowStart},
 };
@@ -195,7 +195,7 @@ impl NodeState {
         if before & (DOWN | UP) != mark {
             let came_up = before & DOWN != 0 && health.is_usable();
             if came_up {
-                self.begin_slowly();
+                self.begin_slowly(self.common.clock.now());
             }
             if let Some(observer) = self.common.observer() {
                 observer.health_changed(self, came_up);
@@ -223,18 +223,16 @@ impl NodeState {
 
     /// Lets it back into the traffic. The caller has the epoch of health turned over.
     pub(crate) fn readmit(&self, now: u64) {
-        self.begin_slowly_at(now);
+        self.warm_up_from(now);
         self.gauge.fetch_and(!EJECTED, Ordering::Relaxed);
     }
 
     /// Has it warm up from now on, if nodes do that here.
-    pub(super) fn begin_slowly(&self) {
-        if self.common.slow_start.is_some() {
-            self.begin_slowly_at(self.common.nanos_now());
-        }
+    pub(super) fn begin_slowly(&self, now: Instant) {
+        self.warm_up_from(nanos(now.saturating_duration_since(self.common.origin)));
     }
 
-    fn begin_slowly_at(&self, now: u64) {
+    fn warm_up_from(&self, now: u64) {
         let Some(window) = self.common.slow_start.as_ref().map(SlowStart::window_nanos) else { return };
         // At first all are new.
         if now >= window {

@@ -150,7 +150,7 @@ impl<S> Draft<S> {
                 let serves = self.serves();
                 let (slot, state) = registry.admit(&node.id, || self.prior());
                 if serves {
-                    state.begin_slowly();
+                    state.begin_slowly(registry.now());
                 }
                 self.version.endpoints.insert(at, endpoint(node, None, slot, state, service));
             }
@@ -183,7 +183,7 @@ impl<S> Draft<S> {
                 (None, Some(service)) => {
                     let (slot, state) = registry.admit(&node.id, || prior);
                     if serves {
-                        state.begin_slowly();
+                        state.begin_slowly(registry.now());
                     }
                     endpoint(node.clone(), None, slot, state, Arc::clone(service))
                 }

@@ -28,8 +28,8 @@ fn warm() -> World {
 
 /// What `node` gets of so many requests, over its even share.
 fn share(balance: &Balance<()>, node: &str) -> f64 {
-    let counts = send(balance, 5000, fine);
-    counts.get(node).copied().unwrap_or_default() as f64 / 1000.0
+    let counts = send(balance, 20_000, fine);
+    counts.get(node).copied().unwrap_or_default() as f64 / 4000.0
 }
 
 /// Whatever brings the node back, its share grows in ten seconds.

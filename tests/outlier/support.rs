@@ -77,6 +77,10 @@ impl World {
     }
 }
 
+pub(crate) fn pick(balance: &Balance<()>) -> LoadGuard {
+    balance.pick(None).unwrap().1
+}
+
 pub(crate) fn name(guard: &LoadGuard) -> String {
     guard.member().node.id.to_string()
 }
@@ -89,7 +93,7 @@ pub(crate) fn send(
 ) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
-        let (_, mut guard) = balance.pick(None).unwrap();
+        let mut guard = pick(balance);
         guard.judge(answer(&name(&guard)));
         *counts.entry(name(&guard)).or_default() += 1;
     }
