@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
-use crate::cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version};
+use crate::{
+    cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version},
+    rng::Rng,
+};
 
 /// How priorities and zones divide the traffic.
 ///
@@ -235,7 +238,8 @@ impl<S> Chooser<S> {
 
     #[inline]
     fn pick(&self, group: &Group, cx: &mut PickCx<'_>) -> Option<&Endpoint<S>> {
-        let index = group.picker.pick(&group.nodes, cx)?;
+        let index =
+            if cx.minds_ramps() { group.pick_gently(cx)? } else { group.picker.pick(&group.nodes, cx)? };
         let endpoint = *group.endpoints.get(index)?;
         Some(&self.version.endpoints()[endpoint as usize])
     }
@@ -326,6 +330,48 @@ impl<S> Chooser<S> {
     }
 }
 
+impl Group {
+    /// As the picker does, but spares nodes that have not warmed up yet.
+    #[cold]
+    fn pick_gently(&self, cx: &mut PickCx<'_>) -> Option<usize> {
+        let nodes = &self.nodes;
+        let now = cx.nanos_since(nodes.origin());
+        if let Some(fed) = self.feed(cx, now) {
+            return Some(fed);
+        }
+        let chosen = self.picker.pick(nodes, cx)?;
+        let Some(ramp) = nodes.get(chosen)?.state.ramp(now) else { return Some(chosen) };
+        let is_admitted = match cx.key {
+            // The same keys from the first one on, and in every process.
+            Some(key) => Rng::seeded(!key.get()).unit() < ramp.share,
+            // The other part it was fed.
+            None => cx.rng.unit() < ramp.share - ramp.floor,
+        };
+        if is_admitted {
+            return Some(chosen);
+        }
+        cx.spare_at(Some(now));
+        let other = self.picker.pick(nodes, cx);
+        cx.spare_at(None);
+        // Where nobody has warmed up, the policy's choice stands.
+        other.or(Some(chosen))
+    }
+
+    /// A node that has not warmed up, as often as its least share says: the policy might never choose it. Requests with
+    /// keys stay out of it, and so do retries.
+    fn feed(&self, cx: &mut PickCx<'_>, now: u64) -> Option<usize> {
+        if cx.key.is_some() || !cx.is_open() {
+            return None;
+        }
+        let (index, point) = (cx.rng.below(self.nodes.len()), cx.rng.unit());
+        let member = self.nodes.get(index)?;
+        let ramp = member.state.ramp(now)?;
+        let times_even =
+            f64::from(member.node.weight) * self.nodes.len() as f64 / self.capacity.max(1) as f64;
+        (point < ramp.floor * times_even && cx.can_take(member)).then_some(index)
+    }
+}
+
 impl Tier {
     fn capacity(&self) -> u64 {
         self.groups.iter().flatten().map(|group| group.capacity).sum()
@@ -381,7 +427,7 @@ fn draw(point: &mut u64, bound: u64) -> u64 {
 
 /// Mixes a key's bits anew, so that the choice of tier says nothing about the place on a ring.
 fn spread(key: u64) -> u64 {
-    crate::rng::Rng::seeded(key).next_u64()
+    Rng::seeded(key).next_u64()
 }
 
 fn capacity(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {

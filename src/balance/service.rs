@@ -287,6 +287,11 @@ impl<S: Send + Sync + 'static> Shared<S> {
         {
             return Ok(found);
         }
+        if common.attention.has_ramps()
+            && common.attention.has_ramps_at(cx.nanos_since(self.cluster.origin()))
+        {
+            cx.mind_ramps();
+        }
         if let Some(affinity) = wanted.affinity {
             let node = affinity.node();
             let pinned = self.pick_pinned(node, &chooser, &mut cx, epoch);

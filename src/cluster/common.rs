@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FailureKind, Member, NodeId, NodeState, gate::Gate, latency::Stamp, state::Term};
+use super::{FailureKind, Member, NodeId, NodeState, SlowStart, gate::Gate, latency::Stamp, state::Term};
 use crate::time::Clock;
 
 /// Learns how requests end where that is news, and decides from it which nodes are ejected.
@@ -64,6 +64,8 @@ pub(crate) struct Attention {
     pub(crate) probe_at: AtomicU64,
     /// Asked for with each latency that is measured. Unless it is [`NEVER`], all are.
     pub(crate) sweep_at: AtomicU64,
+    /// When the last node has warmed up; 0 if all have.
+    ramps_until: AtomicU64,
 }
 
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -79,6 +81,24 @@ impl Attention {
         now >= self.probe_at.load(Ordering::Relaxed)
     }
 
+    /// Whether a node may not have warmed up yet.
+    #[inline]
+    pub(crate) fn has_ramps(&self) -> bool {
+        self.ramps_until.load(Ordering::Relaxed) != 0
+    }
+
+    /// As [`has_ramps`](Self::has_ramps) at `now`, and remembers it if there are none any more.
+    pub(crate) fn has_ramps_at(&self, now: u64) -> bool {
+        let until = self.ramps_until.load(Ordering::Relaxed);
+        // Unless a node has returned meanwhile.
+        now < until
+            || self.ramps_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    }
+
+    pub(super) fn await_ramp(&self, until: u64) {
+        self.ramps_until.fetch_max(until, Ordering::Relaxed);
+    }
+
     /// Whether latency is to be measured, whatever the policy.
     #[inline]
     pub(crate) fn wants_latency(&self) -> bool {
@@ -88,7 +108,8 @@ impl Attention {
 
 impl Default for Attention {
     fn default() -> Self {
-        Self { probe_at: AtomicU64::new(NEVER), sweep_at: AtomicU64::new(NEVER) }
+        let [probe_at, sweep_at] = [NEVER; 2].map(AtomicU64::new);
+        Self { probe_at, sweep_at, ramps_until: AtomicU64::new(0) }
     }
 }
 
@@ -99,6 +120,7 @@ pub(crate) struct Common {
     pub(super) health_epoch: AtomicU64,
     pub(crate) attention: Attention,
     pub(super) gate: Gate,
+    pub(super) slow_start: Option<SlowStart>,
     /// Kept alive by the cluster.
     observer: OnceLock<Weak<dyn Observer>>,
 }
@@ -110,13 +132,14 @@ impl fmt::Debug for Common {
 }
 
 impl Common {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, slow_start: Option<SlowStart>) -> Self {
         Self {
             origin: clock.now(),
             clock,
             health_epoch: AtomicU64::new(0),
             attention: Attention::default(),
             gate: Gate::default(),
+            slow_start,
             observer: OnceLock::new(),
         }
     }

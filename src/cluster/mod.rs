@@ -26,6 +26,7 @@ mod gate;
 mod guard;
 mod latency;
 mod node;
+mod ramp;
 mod registry;
 mod state;
 mod version;
@@ -51,6 +52,7 @@ pub(crate) use self::{
 pub use self::{
     guard::LoadGuard,
     node::{Admin, Node, NodeId},
+    ramp::SlowStart,
     state::{FailureKind, Health, NodeState, Verdict},
     version::{Endpoint, Member, Version},
 };
@@ -89,6 +91,9 @@ pub enum ClusterError {
     /// The update names no node at all, and the cluster was not told to accept that.
     #[error("the update names no node: the last good set stays (`allow_empty` would let it through)")]
     EmptyUpdate,
+    /// The [`SlowStart`] makes no sense.
+    #[error("slow start: {0}")]
+    SlowStart(&'static str),
 }
 
 /// Something that derives its own view of a cluster and wants to know of each new version.
@@ -429,11 +434,12 @@ pub struct ClusterBuilder {
     clock: Arc<dyn Clock>,
     drain_window: Duration,
     allow_empty: bool,
+    slow_start: Option<SlowStart>,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
-        Self { clock: Arc::new(TokioClock), drain_window: DRAIN_WINDOW, allow_empty: false }
+        Self { clock: Arc::new(TokioClock), drain_window: DRAIN_WINDOW, allow_empty: false, slow_start: None }
     }
 }
 
@@ -456,12 +462,21 @@ impl ClusterBuilder {
         self
     }
 
+    /// Lets nodes that return or join take up their share little by little (default: at once).
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
     /// Builds the cluster; `nodes` may be empty and be filled later.
     ///
     /// # Errors
-    /// If two nodes bear the same name, or one bears none.
+    /// If two nodes bear the same name, or one bears none, or the slow start makes no sense.
     pub fn build<S>(self, nodes: impl IntoIterator<Item = (Node, S)>) -> Result<Cluster<S>, ClusterError> {
-        let common = Arc::new(Common::new(self.clock));
+        if let Some(fault) = self.slow_start.as_ref().and_then(SlowStart::fault) {
+            return Err(ClusterError::SlowStart(fault));
+        }
+        let common = Arc::new(Common::new(self.clock, self.slow_start));
         let cluster = Cluster {
             inner: Arc::new(Inner {
                 current: ArcSwap::from_pointee(Version::empty()),

@@ -41,6 +41,11 @@ impl Registry {
         }
     }
 
+    /// The time of the change that is under way.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Gives a node that joins its slot and its state: those it had, if it left within the window.
     ///
     /// `prior` is the latency to assume of a newcomer.

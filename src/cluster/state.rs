@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
-    common::Common,
+    common::{Common, nanos},
     latency::{Latency, Stamp},
+    ramp::{Ramp, SlowStart},
 };
 
 /// What is known of a node's health from checks.
@@ -81,6 +82,8 @@ pub struct NodeState {
     failures: AtomicU64,
     cancelled: AtomicU64,
     slot: u32,
+    /// When it returned last, in nanoseconds of the cluster's time; 0 if it never did.
+    back_since: AtomicU64,
     pub(super) common: Arc<Common>,
 }
 
@@ -146,6 +149,7 @@ impl NodeState {
             failures: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             slot,
+            back_since: AtomicU64::new(0),
             common,
         }
     }
@@ -206,8 +210,12 @@ impl NodeState {
     fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
         let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
         if let Ok(before) = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set) {
+            let came_up = before & DOWN != 0 && self.health().is_usable();
+            if came_up {
+                self.begin_slowly(self.common.clock.now());
+            }
             if let Some(observer) = self.common.observer() {
-                observer.health_changed(self, before & DOWN != 0 && self.health() == Health::Up);
+                observer.health_changed(self, came_up);
             }
             self.common.turn_health_over();
         }
@@ -231,8 +239,32 @@ impl NodeState {
     }
 
     /// Lets it back into the traffic. The caller has the epoch of health turned over.
-    pub(crate) fn readmit(&self) {
+    pub(crate) fn readmit(&self, now: u64) {
+        self.warm_up_from(now);
         self.gauge.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    /// Has it warm up from now on, if nodes do that here.
+    pub(super) fn begin_slowly(&self, now: Instant) {
+        self.warm_up_from(nanos(now.saturating_duration_since(self.common.origin)));
+    }
+
+    fn warm_up_from(&self, now: u64) {
+        let Some(window) = self.common.slow_start.as_ref().map(SlowStart::window_nanos) else { return };
+        // At first all are new.
+        if now >= window {
+            self.back_since.store(now, Ordering::Relaxed);
+            self.common.attention.await_ramp(now.saturating_add(window));
+        }
+    }
+
+    /// How far it has warmed up; `None` if that is done.
+    pub(crate) fn ramp(&self, now: u64) -> Option<Ramp> {
+        let back_since = self.back_since.load(Ordering::Relaxed);
+        if back_since == 0 {
+            return None;
+        }
+        self.common.slow_start.as_ref()?.ramp_at(now.saturating_sub(back_since))
     }
 
     pub(crate) fn slot(&self) -> usize {

@@ -3,5 +3,6 @@
 mod ejecting;
 mod idle;
 mod probing;
+mod returning;
 mod stress;
 mod support;

@@ -11,7 +11,7 @@ use buttress::{
 };
 use tower::{Service, ServiceExt, service_fn};
 
-use crate::support::{FAILED, World, name, named, send};
+use crate::support::{FAILED, World, name, named, pick, send};
 
 /// A world in which `b` is out and due.
 fn due() -> (World, Balance<()>) {
@@ -20,10 +20,6 @@ fn due() -> (World, Balance<()>) {
     world.pass(5000);
     let balance = world.balance(RoundRobin);
     (world, balance)
-}
-
-fn pick(balance: &Balance<()>) -> LoadGuard {
-    balance.pick(None).unwrap().1
 }
 
 #[test]

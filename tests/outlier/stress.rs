@@ -13,7 +13,7 @@ use buttress::{
     rng::Rng,
 };
 
-use crate::support::{FAILED, World, name, named};
+use crate::support::{FAILED, World, name, named, pick};
 
 #[test]
 fn however_many_threads_ask_one_probe_is_out() {
@@ -32,7 +32,7 @@ fn however_many_threads_ask_one_probe_is_out() {
                 let mut rng = Rng::seeded(thread);
                 for _ in 0..2000 {
                     world.clock.advance(Duration::from_micros(20));
-                    let (_, mut guard) = balance.pick(None).unwrap();
+                    let mut guard = pick(&balance);
                     if name(&guard) != "c" {
                         guard.judge(Verdict::Success);
                         continue;
@@ -56,7 +56,7 @@ fn however_many_threads_ask_one_probe_is_out() {
     assert!(world.cluster.load().iter().all(|member| member.state.in_flight() == 0));
     // The permit is back.
     world.clock.advance(ms);
-    let (_, mut guard) = one.pick(None).unwrap();
+    let mut guard = pick(&one);
     assert_eq!(name(&guard), "c");
     guard.judge(Verdict::Success);
     assert!(!world.is_out("c"));

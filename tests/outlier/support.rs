@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use buttress::{
     balance::{Balance, Policy},
-    cluster::{Cluster, FailureKind, LoadGuard, Node, Verdict},
+    cluster::{Cluster, ClusterBuilder, FailureKind, LoadGuard, Node, SlowStart, Verdict},
     health::{Ejections, OutlierDetection},
     time::ManualClock,
 };
@@ -24,9 +24,27 @@ pub(crate) fn named(nodes: usize) -> impl Iterator<Item = Node> {
 
 impl World {
     pub(crate) fn new(rules: OutlierDetection, nodes: impl IntoIterator<Item = Node>) -> Self {
+        Self::build(rules, Cluster::builder(), nodes)
+    }
+
+    pub(crate) fn gentle(
+        rules: OutlierDetection,
+        slow_start: SlowStart,
+        nodes: impl IntoIterator<Item = Node>,
+    ) -> Self {
+        Self::build(rules, Cluster::builder().slow_start(slow_start), nodes)
+    }
+
+    fn build(
+        rules: OutlierDetection,
+        cluster: ClusterBuilder,
+        nodes: impl IntoIterator<Item = Node>,
+    ) -> Self {
+        // Balancers seed themselves from the thread.
+        fastrand::seed(7);
         let clock = ManualClock::new();
-        let cluster = Cluster::builder().clock(clock.clone());
-        let cluster = cluster.build(nodes.into_iter().map(|node| (node, ()))).unwrap();
+        let nodes = nodes.into_iter().map(|node| (node, ()));
+        let cluster = cluster.clock(clock.clone()).build(nodes).unwrap();
         let ejections = rules.jitter(0).watch(&cluster).unwrap();
         Self { clock, cluster, ejections }
     }
@@ -59,6 +77,10 @@ impl World {
     }
 }
 
+pub(crate) fn pick(balance: &Balance<()>) -> LoadGuard {
+    balance.pick(None).unwrap().1
+}
+
 pub(crate) fn name(guard: &LoadGuard) -> String {
     guard.member().node.id.to_string()
 }
@@ -71,7 +93,7 @@ pub(crate) fn send(
 ) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
-        let (_, mut guard) = balance.pick(None).unwrap();
+        let mut guard = pick(balance);
         guard.judge(answer(&name(&guard)));
         *counts.entry(name(&guard)).or_default() += 1;
     }

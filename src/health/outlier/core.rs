@@ -298,14 +298,11 @@ impl Detector {
         let [base, most, interval] = [rules.base_ejection, rules.max_ejection, rules.interval].map(nanos);
         let jitter = u128::from(rules.jitter) * u128::from(rng.next_u64() >> 32);
         let term = self.alter(node, |record| {
-            let since = match record.ejection {
-                Some(spell) => spell.since,
-                None => {
-                    let clean = now.saturating_sub(record.back_since) / interval.max(1);
-                    record.level = record.level.saturating_sub(u32::try_from(clean).unwrap_or(u32::MAX));
-                    now
-                }
-            };
+            let since = record.ejection.map_or(now, |spell| spell.since);
+            if record.ejection.is_none() {
+                let clean = now.saturating_sub(record.back_since) / interval.max(1);
+                record.level = record.level.saturating_sub(u32::try_from(clean).unwrap_or(u32::MAX));
+            }
             let span = base.saturating_mul(1_u64.checked_shl(record.level).unwrap_or(u64::MAX)).min(most);
             // At the longest it stops growing, so that it does not take for ever to shrink.
             record.level += u32::from(span < most);

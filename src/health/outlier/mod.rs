@@ -95,7 +95,7 @@ impl Ejections {
         Self { watch }
     }
 
-    /// The nodes that are out, in the order of their ids; those that have left the cluster too, while they may return.
+    /// The nodes of the cluster that are out, in the order of their ids.
     pub fn list(&self) -> Vec<Ejection> {
         let mut list = self.watch.list();
         list.sort_by(|a, b| a.node.cmp(&b.node));

@@ -166,10 +166,9 @@ fn a_node_that_fails_too_large_a_part_is_put_out_whatever_succeeds_in_between() 
     world.counters.0[1].0 = 1_000_000;
     world.now = 3600 * SEC;
     for requests in 1.. {
-        if requests % 4 == 1 {
-            world.fail(1, FailureKind::Response)
-        } else {
-            world.succeed(1)
+        match requests % 4 {
+            1 => world.fail(1, FailureKind::Response),
+            _ => world.succeed(1),
         }
         if world.is_out(1) {
             assert!((50..54).contains(&requests), "after {requests}");

@@ -34,6 +34,8 @@ struct Nodes(Vec<Option<Known>>);
 struct Known {
     id: NodeId,
     state: Arc<NodeState>,
+    /// Has not left.
+    is_here: bool,
 }
 
 impl Nodes {
@@ -83,7 +85,7 @@ impl Watch {
             let Some(known) = nodes.get(slot) else { continue };
             match change {
                 Change::Eject(_, term) => known.state.eject(term),
-                Change::Readmit(_) => known.state.readmit(),
+                Change::Readmit(_) => known.state.readmit(now),
             }
         }
         let attention = &self.common.attention;
@@ -123,7 +125,8 @@ impl Watch {
         let ejection = |(slot, Spell { cause, since, until, .. })| {
             let left = Duration::from_nanos(until.saturating_sub(now));
             let (since, until) = (self.common.instant(since), self.common.instant(until));
-            Some(Ejection { node: nodes.get(slot)?.id.clone(), cause, since, until, left })
+            let known = nodes.get(slot).filter(|known| known.is_here)?;
+            Some(Ejection { node: known.id.clone(), cause, since, until, left })
         };
         detector.ejected().filter_map(ejection).collect()
     }
@@ -142,17 +145,23 @@ impl Observer for Watch {
             }
             inside.generation = Some(generation);
             let Inside { detector, nodes: Nodes(nodes), .. } = inside;
-            (0..nodes.len()).for_each(|slot| detector.set_member(slot, false));
+            for (slot, node) in nodes.iter_mut().enumerate() {
+                detector.set_member(slot, false);
+                node.iter_mut().for_each(|known| known.is_here = false);
+            }
             for member in members {
                 let (slot, state) = (member.slot(), &member.state);
                 if nodes.len() <= slot {
                     nodes.resize_with(slot + 1, || None);
                     detector.reserve(slot + 1);
                 }
-                let is_known = nodes[slot].as_ref().is_some_and(|known| Arc::ptr_eq(&known.state, state));
-                if !is_known {
-                    detector.enroll(slot, state.sent());
-                    nodes[slot] = Some(Known { id: member.node.id.clone(), state: Arc::clone(state) });
+                match &mut nodes[slot] {
+                    Some(known) if Arc::ptr_eq(&known.state, state) => known.is_here = true,
+                    place => {
+                        detector.enroll(slot, state.sent());
+                        let (id, state) = (member.node.id.clone(), Arc::clone(state));
+                        *place = Some(Known { id, state, is_here: true });
+                    }
                 }
                 detector.set_member(slot, member.node.takes_new_picks());
                 detector.set_up(slot, state.health().is_usable());
@@ -193,7 +202,7 @@ impl Observer for Watch {
             };
             let is_full = |slot| nodes.get(slot).is_none_or(|known| known.state.is_full());
             let (slot, term) = detector.claim(now, only, is_full)?;
-            let Known { id, state } = nodes.get(slot)?;
+            let Known { id, state, .. } = nodes.get(slot)?;
             Some(Permit { node: id.clone(), state: Arc::clone(state), term })
         })
     }

@@ -172,7 +172,9 @@ impl History {
         if changes.is_empty() {
             return;
         }
-        changes.into_iter().for_each(|change| self.follow(change));
+        for change in changes {
+            self.follow(change);
+        }
         let is_out = |node: usize| self.detector.ejected().any(|(other, _)| other == node);
         assert!((0..self.nodes.len()).all(|node| is_out(node) == self.nodes[node].is_out));
         self.check_limits();
