@@ -27,6 +27,7 @@ impl Stream {
     }
 }
 
+// Inlined, the branches for plain connections cost next to nothing.
 macro_rules! whichever {
     ($stream:expr, $io:ident => $action:expr) => {
         match $stream {
@@ -38,16 +39,19 @@ macro_rules! whichever {
 }
 
 impl Read for Stream {
+    #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         whichever!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
 impl Write for Stream {
+    #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         whichever!(self.get_mut(), io => Pin::new(io).poll_write(cx, data))
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -56,14 +60,17 @@ impl Write for Stream {
         whichever!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, parts))
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         whichever!(self, io => io.is_write_vectored())
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         whichever!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
     }
 
+    #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         whichever!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
     }
