@@ -6,42 +6,39 @@
 //! | `GET /status` | tells of each node, as JSON |
 //! | `PUT /nodes/ID` | changes a node, or adds one if there is a `url`: `{"admin": "draining", "weight": 2}` |
 //! | `DELETE /nodes/ID` | takes a node out; what it has in flight goes on |
+//! | `DELETE /nodes/ID/ejection` | lets a node back in that was ejected |
 //!
 //! It asks nobody who they are: it belongs on loopback, where it is unless told otherwise, or behind something that does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::{Path, State},
     http::StatusCode,
-    routing::{get, put},
+    routing::{delete, get, put},
 };
-use buttress::{
-    cluster::{Admin, Cluster, Node, NodeId},
-    forward::{Upstream, UpstreamBuilder},
-};
+use buttress::cluster::{Admin, Node, NodeId};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{BaseUrl, Config},
+    config::{DEFAULT_CLUSTER, Url},
+    pool::Nodes,
     status::Status,
 };
 
-/// The nodes, for changing them.
-pub(crate) struct Nodes {
-    cluster: Cluster<Upstream>,
-    upstreams: UpstreamBuilder,
-    /// Held from the look at a node to its change.
-    one_at_a_time: Mutex<()>,
-}
+/// The clusters. No two nodes of theirs have a name in common.
+type Pools = Arc<[Arc<dyn Nodes>]>;
 
 /// What a node shall be from now on. Absent is as it was.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NodeChange {
-    url: Option<BaseUrl>,
+    /// Where it is, if it is new or was elsewhere.
+    url: Option<Url>,
+    /// Where a new node belongs: to the default cluster, unless given.
+    cluster: Option<String>,
     admin: Option<Admin>,
     weight: Option<u16>,
     zone: Option<String>,
@@ -53,10 +50,11 @@ struct NodeChange {
 /// An answer that says what is wrong.
 type Refusal = (StatusCode, String);
 
-pub(crate) async fn serve(listener: TcpListener, nodes: Nodes, status: Arc<Status>) {
+pub(crate) async fn serve(listener: TcpListener, pools: Vec<Arc<dyn Nodes>>, status: Arc<Status>) {
     let app = Router::new()
         .route("/nodes/{id}", put(change).delete(remove))
-        .with_state(Arc::new(nodes))
+        .route("/nodes/{id}/ejection", delete(readmit))
+        .with_state(Pools::from(pools))
         .route("/status", get(async move || Json(status.snapshot())))
         .route("/healthz", get("ok\n"));
     // Never ends: axum waits when the system has no more sockets.
@@ -64,51 +62,58 @@ pub(crate) async fn serve(listener: TcpListener, nodes: Nodes, status: Arc<Statu
 }
 
 async fn change(
-    State(nodes): State<Arc<Nodes>>,
-    Path(id): Path<String>,
+    State(pools): State<Pools>,
+    Path(id): Path<NodeId>,
     body: String,
 ) -> Result<StatusCode, Refusal> {
-    let change =
+    let change: NodeChange =
         serde_json::from_str(&body).map_err(|wrong| (StatusCode::BAD_REQUEST, format!("{wrong}\n")))?;
-    nodes.change(id.into(), change)
+    let pool = match (home(&pools, &id), &change) {
+        (Some(pool), NodeChange { cluster: Some(cluster), .. }) if pool.name() != cluster => {
+            let message = format!("\"{id}\" is a node of cluster {:?}: remove it there first\n", pool.name());
+            return Err((StatusCode::CONFLICT, message));
+        }
+        (Some(pool), _) => pool,
+        (None, NodeChange { url: None, .. }) => {
+            let message = format!("no node is named \"{id}\": give a `url` to add it\n");
+            return Err((StatusCode::NOT_FOUND, message));
+        }
+        (None, NodeChange { cluster, .. }) => {
+            let name = cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
+            let known = pools.iter().find(|pool| pool.name() == name);
+            known.ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no cluster {name:?}\n")))?
+        }
+    };
+    match pool.change(&id, change.url.as_ref(), &|node| change.apply(node)) {
+        Ok(true) => Ok(StatusCode::CREATED),
+        Ok(false) => Ok(StatusCode::NO_CONTENT),
+        Err(wrong) => Err((StatusCode::BAD_REQUEST, format!("{wrong}\n"))),
+    }
 }
 
-async fn remove(State(nodes): State<Arc<Nodes>>, Path(id): Path<String>) -> StatusCode {
-    if nodes.cluster.remove(id) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+async fn remove(State(pools): State<Pools>, Path(id): Path<NodeId>) -> StatusCode {
+    done(pools.iter().any(|pool| pool.remove(&id)))
 }
 
-impl Nodes {
-    pub(crate) fn new(cluster: Cluster<Upstream>, config: &Config) -> Self {
-        Self { cluster, upstreams: config.upstreams(), one_at_a_time: Mutex::default() }
-    }
+async fn readmit(State(pools): State<Pools>, Path(id): Path<NodeId>) -> StatusCode {
+    done(pools.iter().any(|pool| pool.readmit(&id)))
+}
 
-    fn change(&self, id: NodeId, change: NodeChange) -> Result<StatusCode, Refusal> {
-        let _alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.cluster.get(id.clone());
-        let service = match (&change.url, &known) {
-            (Some(url), _) => url.reach(&self.upstreams),
-            // Its connections are kept.
-            (None, Some(known)) => Upstream::clone(&known.service),
-            (None, None) => {
-                let message = format!("no node is named \"{id}\": give a `url` to add it\n");
-                return Err((StatusCode::NOT_FOUND, message));
-            }
-        };
-        let (node, code) = match &known {
-            Some(known) => (known.member.node.clone(), StatusCode::NO_CONTENT),
-            None => (Node::new(id), StatusCode::CREATED),
-        };
-        let inserted = self.cluster.insert(change.apply(node), service);
-        inserted.map(|()| code).map_err(|wrong| (StatusCode::BAD_REQUEST, format!("{wrong}\n")))
-    }
+fn done(there_was_one: bool) -> StatusCode {
+    if there_was_one { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
+}
+
+/// The cluster that has this node.
+fn home<'a>(pools: &'a Pools, id: &NodeId) -> Option<&'a Arc<dyn Nodes>> {
+    pools.iter().find(|pool| pool.has(id))
 }
 
 impl NodeChange {
-    fn apply(self, mut node: Node) -> Node {
+    fn apply(&self, mut node: Node) -> Node {
         node.admin = self.admin.unwrap_or(node.admin);
         node.weight = self.weight.unwrap_or(node.weight);
         node.priority = self.priority.unwrap_or(node.priority);
-        node.zone = self.zone.map(Into::into).or(node.zone);
+        node.zone = self.zone.as_deref().map(Into::into).or(node.zone);
         match self.max_in_flight {
             Some(limit) => node.max_in_flight(limit),
             None => node,

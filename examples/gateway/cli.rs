@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use crate::config::{Addr, BaseUrl, Config, Policy, Upstream};
+use crate::config::{Addr, Config, Policy, Upstream, Url};
 
 const HELP: &str = "\
 A load-balancing HTTP gateway, built from buttress.
@@ -79,7 +79,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Comma
             "--config" => once(&mut args.config, name, value()?.into())?,
             "--policy" => once(&mut args.policy, name, read(name, &value()?)?)?,
             "--upstream" => {
-                let upstream = Upstream::at(read::<BaseUrl>(name, &value()?)?);
+                let upstream = Upstream::at(read::<Url>(name, &value()?)?);
+                if matches!(upstream.url.get_ref(), Url::Tcp(_)) {
+                    return Err(format!("{name}: TCP takes a --config, with a [[tcp]] that leads there"));
+                }
                 if args.upstreams.iter().any(|other| other.id == upstream.id) {
                     return Err(format!("--upstream: {} is given twice", upstream.id.get_ref()));
                 }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{Router, http::Uri};
 use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 
-use crate::config::{BaseUrl, Upstream};
+use crate::config::{Upstream, Url};
 
 /// Name, and how long it works on a request.
 const SERVERS: [(&str, Duration); 3] = [
@@ -22,7 +22,7 @@ pub(crate) async fn start() -> io::Result<Vec<Upstream>> {
     let mut upstreams = Vec::new();
     for (name, work) in SERVERS {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url: BaseUrl = format!("http://{}", listener.local_addr()?).parse().map_err(io::Error::other)?;
+        let url: Url = format!("http://{}", listener.local_addr()?).parse().map_err(io::Error::other)?;
         upstreams.push(Upstream::named(name, url));
         let server = axum::serve(listener, server(name, work));
         tokio::spawn(async move { server.await });

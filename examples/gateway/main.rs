@@ -9,8 +9,10 @@
 //! |---|---|
 //! | `cli` | the command line |
 //! | `config` | the configuration file, checked as it is read |
-//! | `stack` | **the services: proxy, retry, balance, upstream** |
+//! | `stack` | **the services: proxy, route, sticky, retry, balance, upstream** |
+//! | `pool` | the clusters, with health checks and outlier detection |
 //! | `server` | connections: accept, bound, finish |
+//! | `tcp` | connections that carry no HTTP |
 //! | `tls` | https: handshakes, and which certificate is shown to whom |
 //! | `admin` | the admin port |
 //! | `status` | what is measured of the nodes |
@@ -21,19 +23,21 @@ mod admin;
 mod cli;
 mod config;
 mod embedded;
+mod pool;
 mod server;
 mod stack;
 mod status;
 mod table;
+mod tcp;
 mod tls;
 mod view;
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
-use buttress::cluster::ClusterError;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 
 use crate::{
@@ -41,6 +45,7 @@ use crate::{
     config::{Config, Problem},
     server::{Doors, Server},
     status::Status,
+    tcp::Passage,
     tls::Terminator,
 };
 
@@ -57,9 +62,9 @@ pub(crate) enum Failure {
     /// The configuration makes no sense.
     #[error("{0}")]
     Config(#[from] Problem),
-    /// Two nodes bear the same name, or one bears none.
-    #[error("{0}")]
-    Nodes(#[from] ClusterError),
+    /// A cluster cannot be as it is told to be.
+    #[error("cluster {name:?}: {reason}")]
+    Cluster { name: String, reason: String },
     /// An address is taken, or not ours.
     #[error("cannot listen on {addr}: {source}\n{remedy}")]
     Listen { addr: SocketAddr, remedy: &'static str, source: std::io::Error },
@@ -78,7 +83,7 @@ impl Failure {
     /// 2 when the caller must write something else, 1 when the world is not as it should be.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) | Self::Nodes(_) => 2,
+            Self::Usage(_) | Self::Config(_) | Self::Cluster { .. } => 2,
             Self::Listen { .. } | Self::Tls(_) | Self::System(_) | Self::Unfinished(_) => 1,
         }
     }
@@ -112,8 +117,10 @@ async fn run(args: Args) -> Result<(), Failure> {
     let is_demo = config.upstream.is_empty();
     if is_demo {
         config.upstream = embedded::start().await?;
+        config.health = Some(config::Health::default());
     }
 
+    let gateway = stack::build(&config)?;
     let clear = listen(config.listen, "choose another address with --listen").await?;
     let tls = match &config.tls {
         Some(tls) => {
@@ -124,28 +131,32 @@ async fn run(args: Args) -> Result<(), Failure> {
         }
         None => None,
     };
+    let passages = tcp::open(&config, &gateway).await?;
     let admin = listen_admin(config.admin).await?;
     let doors = Doors { clear, tls };
     let banner = view::Banner {
         addr: doors.clear.local_addr()?,
         tls: doors.tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+        tcp: passages.iter().map(Passage::ends).collect::<Result<_, _>>()?,
         admin: admin.local_addr()?,
         is_demo,
     };
 
-    let gateway = stack::build(&config)?;
     let server = Server::new(gateway.proxy, &config);
-    let status =
-        Arc::new(Status::new(gateway.cluster.clone(), config.policy.to_string(), server.connections()));
-    let admin =
-        tokio::spawn(admin::serve(admin, admin::Nodes::new(gateway.cluster, &config), Arc::clone(&status)));
+    let status = Arc::new(Status::new(gateway.pools.clone(), server.connections()));
+    let admin = tokio::spawn(admin::serve(admin, gateway.pools, Arc::clone(&status)));
     let view = tokio::spawn(view::run(banner, status));
 
-    let drained = server.run(doors, stop_signal()?).await;
+    let stop = stop_signal()?;
+    let (unfinished, cut_off) =
+        tokio::join!(server.run(doors, stop.clone().told()), tcp::serve(passages, &stop));
     // What the terminal showed last stays; the admin port stayed open while requests were finished.
     view.abort();
     admin.abort();
-    drained.map_err(Failure::Unfinished)
+    match unfinished + cut_off {
+        0 => Ok(()),
+        open => Err(Failure::Unfinished(open)),
+    }
 }
 
 async fn listen(addr: SocketAddr, remedy: &'static str) -> Result<TcpListener, Failure> {
@@ -166,11 +177,23 @@ async fn listen_admin(asked: Option<SocketAddr>) -> Result<TcpListener, Failure>
     listen(ADMIN, "choose another address with --admin").await
 }
 
-/// Ends with the first SIGTERM or SIGINT. The second ends the process at once.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+/// Tells of the end, to as many as want to know.
+#[derive(Clone)]
+pub(crate) struct Stop(watch::Receiver<()>);
+
+impl Stop {
+    /// Ends with the first SIGTERM or SIGINT.
+    pub(crate) async fn told(mut self) {
+        // Nothing is ever sent: the sender goes.
+        drop(self.0.changed().await);
+    }
+}
+
+/// Waits for SIGTERM and SIGINT. The second of them ends the process at once.
+fn stop_signal() -> Result<Stop, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop, told) = watch::channel(());
     tokio::spawn(async move {
         let mut either = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
         either().await;
@@ -179,5 +202,5 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
         eprintln!("stopped at once");
         std::process::exit(1);
     });
-    Ok(async { drop(stopped.await) })
+    Ok(Stop(told))
 }

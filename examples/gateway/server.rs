@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use buttress::forward::PeerAddr;
+use buttress::forward::{PeerAddr, proxy_protocol::Receiver};
 use http_body_util::Either;
 use hyper::{Request, Response, StatusCode, body::Incoming, http::uri::Scheme, service::service_fn};
 use hyper_util::{
@@ -27,6 +27,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use crate::{
@@ -65,6 +66,8 @@ impl Doors {
 pub(crate) struct Server {
     clear: Stack,
     secure: Stack,
+    /// Asks proxies in front for the addresses of clients.
+    receiver: Option<Receiver>,
     http: Builder<TokioExecutor>,
     connections: Connections,
     /// How long a client may take for the head of its request.
@@ -80,7 +83,8 @@ impl Server {
         http.http1().timer(TokioTimer::new()).header_read_timeout(head);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(PING);
         let connections = Connections::at_most(config.max_connections);
-        Self { clear: proxy, secure, http, connections, head, drain: config.timeouts.drain }
+        let (receiver, drain) = (config.receiver(), config.timeouts.drain);
+        Self { clear: proxy, secure, receiver, http, connections, head, drain }
     }
 
     /// Who is connected, for others to look at.
@@ -88,37 +92,38 @@ impl Server {
         self.connections.clone()
     }
 
-    /// Serves until `stop` ends, then finishes what is in flight.
-    ///
-    /// # Errors
-    /// How many connections were still open when patience ended.
-    pub(crate) async fn run(self, doors: Doors, stop: impl Future<Output = ()>) -> Result<(), usize> {
+    /// Serves until `stop` ends, then finishes what is in flight. Gives how many connections were still open when patience
+    /// ended.
+    pub(crate) async fn run(self, doors: Doors, stop: impl Future<Output = ()>) -> usize {
         let graceful = GracefulShutdown::new();
-        let mut handshakes = JoinSet::new();
+        let mut greetings = JoinSet::new();
         let mut stop = pin!(stop);
         loop {
             tokio::select! {
-                (connection, peer, tls) = self.connections.accept(&doors) => match tls {
-                    None => self.serve(connection, peer, None, &graceful),
-                    Some(tls) => {
-                        handshakes.spawn(async move { Some((tls.accept(connection).await?, peer)) });
-                    }
+                (connection, peer, tls) = self.connections.accept(&doors) => match (tls, &self.receiver) {
+                    (None, None) => self.serve(connection, peer, None, &graceful),
+                    (tls, receiver) => drop(greetings.spawn(greet(connection, peer, receiver.clone(), tls))),
                 },
-                Some(outcome) = handshakes.join_next() => {
-                    if let Ok(Some(((stream, secured), peer))) = outcome {
-                        self.serve(stream, peer, Some(secured), &graceful);
+                Some(outcome) = greetings.join_next() => match outcome {
+                    Ok(Some((client, Greeted::Clear(stream)))) => self.serve(stream, client, None, &graceful),
+                    Ok(Some((client, Greeted::Secure(stream, secured)))) => {
+                        self.serve(*stream, client, Some(secured), &graceful);
                     }
-                }
+                    Ok(None) | Err(_) => {}
+                },
                 () = &mut stop => break,
             }
         }
-        // From here on the system refuses connections, and those without TLS yet have not asked for anything.
-        drop((doors, handshakes));
+        // From here on the system refuses connections, and those not greeted yet have not asked for anything.
+        drop((doors, greetings));
         let finished = async {
             graceful.shutdown().await;
             self.connections.all_closed().await;
         };
-        timeout(self.drain, finished).await.map_err(|_| self.connections.open())
+        match timeout(self.drain, finished).await {
+            Ok(()) => 0,
+            Err(_) => self.connections.open(),
+        }
     }
 
     fn serve<S>(&self, stream: S, peer: SocketAddr, secured: Option<Secured>, graceful: &GracefulShutdown)
@@ -154,6 +159,34 @@ impl Server {
             }
         });
     }
+}
+
+/// A connection that is ready for HTTP.
+enum Greeted {
+    Clear(Connection),
+    Secure(Box<TlsStream<Connection>>, Secured),
+}
+
+/// Learns whose a connection is, and secures it: what comes before HTTP, as far as there is any. `None` if it comes to
+/// nothing.
+async fn greet(
+    mut connection: Connection,
+    peer: SocketAddr,
+    receiver: Option<Receiver>,
+    tls: Option<Terminator>,
+) -> Option<(SocketAddr, Greeted)> {
+    let client = match receiver {
+        Some(receiver) => receiver.receive(&mut connection, peer).await.ok()?.client,
+        None => peer,
+    };
+    let greeted = match tls {
+        Some(tls) => {
+            let (stream, secured) = tls.accept(connection).await?;
+            Greeted::Secure(Box::new(stream), secured)
+        }
+        None => Greeted::Clear(connection),
+    };
+    Some((client, greeted))
 }
 
 /// Sends a client to another connection, where it gets to see the certificate of the host that it asks for.

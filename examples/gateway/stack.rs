@@ -2,50 +2,100 @@
 //!
 //! ```text
 //! Proxy            headers, upgrades, answers for failures
-//!   └─ Retry       on to another node where that is safe
-//!        └─ Balance    one node of the cluster, chosen by a policy
-//!             └─ Upstream   connections to that node
+//!   └─ Route       which cluster it is for
+//!        └─ Sticky      on to the node that knows the client, by a cookie
+//!             └─ Retry       on to another node where that is safe
+//!                  └─ Balance    one node of the cluster, chosen by a policy
+//!                       └─ Upstream   connections to that node
 //! ```
+//!
+//! A TCP connection is shorter of way: `TcpProxy`, `Retry`, `Balance`, `TcpUpstream`.
+
+use std::{collections::HashMap, sync::Arc};
 
 use buttress::{
     balance::{
-        Balance, Retry,
-        http::{ClassifyHttp, OnBody, RepeatHttp},
+        Balance, Cloned, Retry,
+        http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered},
+        tcp::{ByClient, ClassifyConnect, OnClose},
     },
     cluster::Cluster,
-    forward::{ForwardHeaders, Proxy, Upstream},
+    forward::{
+        ForwardHeaders, Proxy, Upstream,
+        tcp::{Connect, TcpUpstream},
+    },
+    route::Route,
+    sticky::{Pins, Sticky, StickyLayer},
+};
+use tower::{
+    Layer,
+    util::{Either, option_layer},
 };
 
 use crate::{
     Failure,
-    config::{Config, RequestKey},
+    config::{Config, RequestKey, Settings},
+    pool::{Nodes, Pool},
 };
 
-pub(crate) type Balancer = Balance<Upstream, RequestKey, ClassifyHttp, OnBody>;
-
 /// The service that answers each client's requests.
-pub(crate) type Stack = Proxy<Retry<Balancer, RepeatHttp>>;
+pub(crate) type Stack = Proxy<Route<Site>>;
+
+/// The services of one cluster, below the route that leads there.
+pub(crate) type Site = Either<Sticky<Retrying>, Retrying>;
+type Retrying = Retry<Balancer, RepeatHttp>;
+type Balancer = Balance<Upstream, Steered<RequestKey>, ClassifyHttp, Reported<OnBody>>;
+
+/// The service that finds a server for each TCP connection.
+pub(crate) type Connector =
+    Retry<Balance<TcpUpstream, ByClient, ClassifyConnect, OnClose>, Cloned<fn(&Connect) -> bool>>;
 
 pub(crate) struct Gateway {
     pub(crate) proxy: Stack,
+    /// What TCP listeners need, by cluster.
+    pub(crate) connectors: HashMap<String, Connector>,
     /// The nodes behind it: a change here changes where requests go.
-    pub(crate) cluster: Cluster<Upstream>,
+    pub(crate) pools: Vec<Arc<dyn Nodes>>,
 }
 
 /// Puts the blocks together.
 pub(crate) fn build(config: &Config) -> Result<Gateway, Failure> {
-    let upstreams = config.upstreams();
-    let nodes = config.upstream.iter().map(|upstream| (upstream.node(), upstream.url.reach(&upstreams)));
-    let cluster = Cluster::new(nodes)?;
-
-    let mut balance = Balance::http(cluster.clone(), config.policy.build())
-        .key(config.policy.key())
-        .levels(config.levels());
-    if let Some(queue) = config.queue() {
-        balance = balance.queue(queue);
+    let (mut sites, mut connectors) = (HashMap::new(), HashMap::new());
+    let mut pools: Vec<Arc<dyn Nodes>> = Vec::new();
+    for name in config.clusters() {
+        let settings = config.settings(name);
+        if config.is_tcp(name) {
+            let pool = Pool::start(name, config)?;
+            connectors.insert(name.to_owned(), connector(pool.cluster.clone(), &settings));
+            pools.push(Arc::new(pool));
+        } else {
+            let pool = Pool::start(name, config)?;
+            sites.insert(name, site(pool.cluster.clone(), &settings, pool.pins(&settings)?));
+            pools.push(Arc::new(pool));
+        }
     }
-    let repeat = RepeatHttp::new().limit(config.retries.body_limit);
-    let retry = Retry::new(balance, repeat).tries(config.retries.tries).budget(config.retries.budget());
-    let proxy = Proxy::new(retry).headers(ForwardHeaders::new().trust(config.trusted()));
-    Ok(Gateway { proxy, cluster })
+    let route = Route::new(config.routes(|cluster| sites[cluster].clone()));
+    let proxy = Proxy::new(route).headers(ForwardHeaders::new().trust(config.trusted()));
+    Ok(Gateway { proxy, connectors, pools })
+}
+
+fn site(cluster: Cluster<Upstream>, settings: &Settings, pins: Option<Pins>) -> Site {
+    let balance =
+        Balance::http(cluster, settings.policy.build()).key(settings.policy.key()).levels(settings.levels());
+    let balance = match settings.queue() {
+        Some(queue) => balance.queue(queue),
+        None => balance,
+    };
+    let retry = settings.retries.around(balance.sticky());
+    option_layer(pins.map(StickyLayer::new)).layer(retry)
+}
+
+fn connector(cluster: Cluster<TcpUpstream>, settings: &Settings) -> Connector {
+    let balance = Balance::tcp(cluster, settings.policy.build()).levels(settings.levels());
+    let balance = match settings.queue() {
+        Some(queue) => balance.queue(queue),
+        None => balance,
+    };
+    // A server that cannot be connected to has seen nothing of the client: the next one may be asked.
+    Retry::new(balance, Cloned::new(|_| false))
 }

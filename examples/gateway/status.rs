@@ -2,26 +2,27 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use buttress::{
-    cluster::{Admin, Cluster, Health, Member, NodeId},
-    forward::Upstream,
+    cluster::{Admin, Health, Member, NodeId},
     time::{Clock, TokioClock},
 };
 use serde::Serialize;
 
-use crate::server::Connections;
+use crate::{
+    pool::{Nodes, Seen},
+    server::Connections,
+};
 
 /// Shares and rates are those of this long.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// Looks at a cluster again and again.
+/// Looks at the clusters again and again.
 pub(crate) struct Status {
-    cluster: Cluster<Upstream>,
-    policy: String,
+    pools: Vec<Arc<dyn Nodes>>,
     connections: Connections,
     started: Instant,
     /// Requests until then, oldest first.
@@ -32,10 +33,19 @@ pub(crate) struct Status {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) uptime_seconds: u64,
-    pub(crate) policy: String,
+    /// Clients of the HTTP listeners.
     pub(crate) connections: usize,
     pub(crate) totals: Totals,
+    pub(crate) clusters: Vec<ClusterStatus>,
+    /// Those of all clusters.
     pub(crate) nodes: Vec<NodeStatus>,
+}
+
+/// One cluster at one moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct ClusterStatus {
+    pub(crate) name: String,
+    pub(crate) policy: String,
 }
 
 /// The sums over all nodes. A request that was tried on two of them counts twice.
@@ -52,9 +62,18 @@ pub(crate) struct Totals {
 #[derive(Debug, Serialize)]
 pub(crate) struct NodeStatus {
     pub(crate) id: String,
+    pub(crate) cluster: String,
     pub(crate) url: String,
     pub(crate) admin: Admin,
     pub(crate) health: &'static str,
+    /// Why its last check failed, if it did.
+    pub(crate) complaint: Option<String>,
+    /// Why what became of its requests has put it out of the traffic, if it has.
+    pub(crate) ejected: Option<String>,
+    /// For how long that will be so. After that, one request tries it.
+    pub(crate) ejected_for_ms: Option<u64>,
+    /// Whether it has come back only lately, and gets less than its share.
+    pub(crate) warming_up: bool,
     /// Whether failures have put it aside for now.
     pub(crate) suspended: bool,
     /// Whether it has as much in flight as it may.
@@ -66,21 +85,22 @@ pub(crate) struct NodeStatus {
     pub(crate) cancelled: u64,
     /// How long it takes to begin an answer; unknown to policies that do not ask.
     pub(crate) latency_ms: Option<f64>,
-    /// Its part of the latest requests, if there were any.
+    /// Its part of the latest requests of its cluster, if there were any.
     pub(crate) share: Option<f64>,
 }
 
 impl Status {
-    pub(crate) fn new(cluster: Cluster<Upstream>, policy: String, connections: Connections) -> Self {
+    pub(crate) fn new(pools: Vec<Arc<dyn Nodes>>, connections: Connections) -> Self {
         let started = TokioClock.now();
-        Self { cluster, policy, connections, started, samples: Mutex::default() }
+        Self { pools, connections, started, samples: Mutex::default() }
     }
 
     /// Remembers how many requests there were, for shares later on. To be called every now and then.
     pub(crate) fn sample(&self) {
         let now = TokioClock.now();
-        let requests = |member: &Member| (member.node.id.clone(), member.state.requests());
-        let sample = self.cluster.load().iter().map(requests).collect();
+        let seen = self.pools.iter().flat_map(|pool| pool.look());
+        let sample =
+            seen.map(|Seen { member, .. }| (member.node.id.clone(), member.state.requests())).collect();
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         while samples.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             samples.pop_front();
@@ -94,37 +114,42 @@ impl Status {
             let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
             samples.front().cloned().unwrap_or_else(|| (self.started, HashMap::new()))
         };
-        let version = self.cluster.load();
         let latest = |member: &Member| {
             member.state.requests().saturating_sub(before.get(&member.node.id).copied().unwrap_or(0))
         };
-        let all_latest: u64 = version.iter().map(latest).sum();
+        let mut all_latest = 0;
         let mut totals = Totals::default();
-        let mut nodes = Vec::with_capacity(version.len());
-        for endpoint in version.endpoints() {
-            let member = &*endpoint.member;
-            let share = (all_latest > 0).then(|| latest(member) as f64 / all_latest as f64);
-            let node = NodeStatus::of(member, endpoint.service.to_string(), share, now);
-            totals.in_flight += u64::from(node.in_flight);
-            totals.requests += node.requests;
-            totals.failures += node.failures;
-            totals.cancelled += node.cancelled;
-            nodes.push(node);
+        let (mut clusters, mut nodes) = (Vec::new(), Vec::new());
+        for pool in &self.pools {
+            let seen = pool.look();
+            let of_all: u64 = seen.iter().map(|seen| latest(&seen.member)).sum();
+            for seen in seen {
+                let share = (of_all > 0).then(|| latest(&seen.member) as f64 / of_all as f64);
+                let node = NodeStatus::of(seen, pool.name().to_owned(), share, now);
+                totals.in_flight += u64::from(node.in_flight);
+                totals.requests += node.requests;
+                totals.failures += node.failures;
+                totals.cancelled += node.cancelled;
+                nodes.push(node);
+            }
+            all_latest += of_all;
+            clusters.push(ClusterStatus { name: pool.name().to_owned(), policy: pool.policy().to_owned() });
         }
         let millis = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX).max(1);
         totals.requests_per_second = all_latest.saturating_mul(1000) / millis;
         Snapshot {
             uptime_seconds: now.duration_since(self.started).as_secs(),
-            policy: self.policy.clone(),
             connections: self.connections.open(),
             totals,
+            clusters,
             nodes,
         }
     }
 }
 
 impl NodeStatus {
-    fn of(member: &Member, url: String, share: Option<f64>, now: Instant) -> Self {
+    fn of(seen: Seen, cluster: String, share: Option<f64>, now: Instant) -> Self {
+        let Seen { member, url, complaint, ejected } = seen;
         let state = &member.state;
         let health = match state.health() {
             Health::Unknown => "unknown",
@@ -132,11 +157,18 @@ impl NodeStatus {
             Health::Draining => "draining",
             Health::Down => "down",
         };
+        let (cause, left) = ejected.unzip();
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self {
             id: member.node.id.to_string(),
+            cluster,
             url,
             admin: member.node.admin,
             health,
+            complaint,
+            ejected: cause,
+            ejected_for_ms: left.map(millis),
+            warming_up: state.is_warming_up(now),
             suspended: state.is_suspended(now),
             full: state.is_full(),
             weight: member.node.weight,

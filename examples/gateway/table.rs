@@ -15,7 +15,12 @@ const NAME: usize = 16;
 /// One line for each node, under a head, over the sums.
 pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
     let mut lines = vec![line("node", "state", "in-flight", "latency", "requests", "errors", "  share")];
+    let mut cluster = None;
     for node in &snapshot.nodes {
+        if snapshot.clusters.len() > 1 && cluster != Some(&node.cluster) {
+            cluster = Some(&node.cluster);
+            lines.extend(["".to_owned(), title(snapshot, &node.cluster)]);
+        }
         let share =
             node.share.map_or_else(String::new, |share| format!("{:>4.0} % {}", share * 100.0, bar(share)));
         lines.push(line(
@@ -30,11 +35,22 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
     }
     let totals = &snapshot.totals;
     lines.push(String::new());
-    lines.push(format!(
-        "{} requests/s, {} connections, {} given up by clients; policy {}",
-        totals.requests_per_second, snapshot.connections, totals.cancelled, snapshot.policy
-    ));
+    let mut sums = format!(
+        "{} requests/s, {} connections, {} given up by clients",
+        totals.requests_per_second, snapshot.connections, totals.cancelled
+    );
+    if let [only] = &*snapshot.clusters {
+        sums += &format!("; policy {}", only.policy);
+    }
+    lines.push(sums);
     lines
+}
+
+/// What stands above the nodes of a cluster, where there are several.
+fn title(snapshot: &Snapshot, cluster: &str) -> String {
+    let known = snapshot.clusters.iter().find(|known| known.name == cluster);
+    let policy = known.map_or("", |known| &*known.policy);
+    format!("{}: {policy}", shortened(cluster))
 }
 
 /// Everything in one line.
@@ -70,8 +86,11 @@ fn state(node: &NodeStatus) -> &'static str {
         Admin::Draining => "draining",
         Admin::Active if node.weight == 0 => "weight 0",
         Admin::Active if node.health == "down" => "unhealthy",
+        Admin::Active if node.health == "draining" => "leaving",
+        Admin::Active if node.ejected.is_some() => "ejected",
         Admin::Active if node.suspended => "suspended",
         Admin::Active if node.full => "full",
+        Admin::Active if node.warming_up => "warming",
         Admin::Active => "up",
     }
 }
@@ -102,14 +121,19 @@ fn shortened(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Totals;
+    use crate::status::{ClusterStatus, Totals};
 
     fn node(id: &str, share: Option<f64>, latency_ms: Option<f64>) -> NodeStatus {
         NodeStatus {
             id: id.to_owned(),
+            cluster: "default".to_owned(),
             url: "http://127.0.0.1:1".to_owned(),
             admin: Admin::Active,
             health: "unknown",
+            complaint: None,
+            ejected: None,
+            ejected_for_ms: None,
+            warming_up: false,
             suspended: false,
             full: false,
             weight: 1,
@@ -120,6 +144,10 @@ mod tests {
             latency_ms,
             share,
         }
+    }
+
+    fn cluster(name: &str, policy: &str) -> ClusterStatus {
+        ClusterStatus { name: name.to_owned(), policy: policy.to_owned() }
     }
 
     fn snapshot() -> Snapshot {
@@ -135,9 +163,9 @@ mod tests {
             requests_per_second: 4321,
         };
         Snapshot {
-            policy: "least_response_time".to_owned(),
             connections: 64,
             totals,
+            clusters: vec![cluster("default", "least_response_time")],
             nodes: vec![node("fast", Some(0.885), Some(2.14)), slow, leaving],
             ..Snapshot::default()
         }
@@ -153,6 +181,25 @@ slow             suspended         3      20 s   1234567      2   12 % ██
 
 4321 requests/s, 64 connections, 1 given up by clients; policy least_response_time";
         assert_eq!(table(&snapshot()).join("\n"), expected);
+    }
+
+    #[test]
+    fn several_clusters_have_titles() {
+        let mut api = node("api-1", None, None);
+        (api.cluster, api.ejected) = ("api".to_owned(), Some("failures in a row".to_owned()));
+        let clusters = vec![cluster("default", "round_robin"), cluster("api", "ip_hash")];
+        let snapshot = Snapshot { nodes: vec![node("web-1", None, None), api], clusters, ..snapshot() };
+        let expected = "\
+node             state     in-flight   latency  requests errors   share
+
+default: round_robin
+web-1            up                3         -   1234567      2
+
+api: ip_hash
+api-1            ejected           3         -   1234567      2
+
+4321 requests/s, 64 connections, 1 given up by clients";
+        assert_eq!(table(&snapshot).join("\n"), expected);
     }
 
     #[test]

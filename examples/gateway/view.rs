@@ -21,6 +21,8 @@ const LINE: Duration = Duration::from_secs(1);
 pub(crate) struct Banner {
     pub(crate) addr: SocketAddr,
     pub(crate) tls: Option<SocketAddr>,
+    /// Where TCP comes in, and the clusters that it goes to.
+    pub(crate) tcp: Vec<(SocketAddr, String)>,
     pub(crate) admin: SocketAddr,
     pub(crate) is_demo: bool,
 }
@@ -46,11 +48,14 @@ pub(crate) async fn run(banner: Banner, status: Arc<Status>) {
 
 impl Banner {
     fn show(&self) -> io::Result<()> {
-        let Self { addr, tls, admin, is_demo } = self;
+        let Self { addr, tls, tcp, admin, is_demo } = self;
         let mut out = io::stdout().lock();
         writeln!(out, "gateway  http://{addr}")?;
         if let Some(tls) = tls {
             writeln!(out, "gateway  https://{tls}")?;
+        }
+        for (addr, cluster) in tcp {
+            writeln!(out, "tcp      {addr} to {cluster}")?;
         }
         writeln!(out, "admin    http://{admin}/status")?;
         if !admin.ip().is_loopback() {

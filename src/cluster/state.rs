@@ -267,6 +267,11 @@ impl NodeState {
         self.common.slow_start.as_ref()?.ramp_at(now.saturating_sub(back_since))
     }
 
+    /// Whether it has returned so lately that it does not get its full share yet: see [`SlowStart`].
+    pub fn is_warming_up(&self, now: Instant) -> bool {
+        self.ramp(nanos(now.saturating_duration_since(self.common.origin))).is_some()
+    }
+
     pub(crate) fn slot(&self) -> usize {
         self.slot as usize
     }

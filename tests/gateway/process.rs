@@ -24,6 +24,8 @@ pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     /// Where it speaks TLS, if it does.
     pub(crate) tls: Option<SocketAddr>,
+    /// Its TCP listeners, in the order of the file.
+    pub(crate) tcp: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) lines: mpsc::UnboundedReceiver<String>,
     child: Child,
@@ -60,8 +62,13 @@ impl Gateway {
         if tls.is_some() {
             next = line().await;
         }
+        let mut tcp = Vec::new();
+        while let Some(addr) = next.strip_prefix("tcp      ").and_then(|line| line.split(' ').next()) {
+            tcp.push(addr.parse().unwrap());
+            next = line().await;
+        }
         let admin = address(&next, "admin    http://").unwrap();
-        Self { addr, tls, admin, lines, child }
+        Self { addr, tls, tcp, admin, lines, child }
     }
 
     /// Starts it in front of these servers.

@@ -82,7 +82,7 @@ async fn the_status_tells_of_each_node() {
         assert_eq!(gateway.get("/").await, (200, "x".to_owned()));
     }
     let status = gateway.status().await;
-    assert_eq!(status["policy"], "least_response_time");
+    assert_eq!(status["clusters"][0]["policy"], "least_response_time");
     assert_eq!(status["totals"]["requests"], 5);
     let node = &status["nodes"][0];
     assert_eq!(

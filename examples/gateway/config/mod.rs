@@ -3,28 +3,47 @@
 //! Everything is checked as it is read, so that the rest of the program need not. `gateway.toml` beside this program
 //! shows every key.
 
+mod check;
+mod cluster;
+mod health;
 mod policy;
 mod problem;
+mod retries;
+mod route;
+mod sticky;
 mod tls;
+mod upstream;
 mod value;
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use buttress::{
-    balance::{Budget, Levels, Queue},
-    cluster::{Admin, Node, NodeId},
-    forward::{Cidr, TrustedProxies, UpstreamBuilder},
+    forward::{Cidr, TrustedProxies, proxy_protocol::Receiver},
+    route::Routes,
 };
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::value::{addr, parsed_list, ratio, some_addr, span};
 pub(crate) use self::{
+    cluster::Settings,
+    health::{Check, Health, Outlier},
     policy::{Policy, RequestKey},
     problem::Problem,
+    route::Route,
+    sticky::Sticky,
     tls::Tls,
-    value::{Addr, BaseUrl},
+    upstream::{Reach, Tcp, Upstream, Url},
+    value::Addr,
 };
+use self::{
+    cluster::{LevelShares, Overrides, QueueLimits},
+    health::Warmup,
+    retries::Retries,
+    value::{addr, parsed_list, some_addr, span},
+};
+
+/// The cluster of those upstreams that name none, and of requests that no route is for.
+pub(crate) const DEFAULT_CLUSTER: &str = "default";
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -39,12 +58,22 @@ pub(crate) struct Config {
     /// Whose word on where a request came from is believed.
     #[serde(deserialize_with = "parsed_list")]
     trusted_proxies: Vec<Cidr>,
+    /// Whether these say so with the PROXY protocol.
+    proxy_protocol: Option<Spanned<bool>>,
     pub(crate) tls: Option<Tls>,
-    pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retries: Retries,
+    /// The tables from here to `sticky` hold for every cluster that has none of its own.
+    pub(crate) policy: Policy,
+    retries: Retries,
     queue: Option<QueueLimits>,
     levels: LevelShares,
+    pub(crate) health: Option<Health>,
+    outlier: Outlier,
+    slow_start: Warmup,
+    sticky: Option<Sticky>,
+    cluster: BTreeMap<Spanned<String>, Overrides>,
+    route: Vec<Spanned<Route>>,
+    pub(crate) tcp: Vec<Tcp>,
     pub(crate) upstream: Vec<Upstream>,
 }
 
@@ -72,57 +101,6 @@ pub(crate) struct Timeouts {
     pub(crate) drain: Duration,
 }
 
-/// When a request is sent once more, to another node.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Retries {
-    /// On how many nodes a request is tried in all.
-    pub(crate) tries: u32,
-    /// How many retries there may be for each request, on average.
-    #[serde(deserialize_with = "ratio")]
-    budget: f64,
-    /// How many there may be beyond that.
-    burst: u32,
-    /// How many bytes of a request's body are remembered for a second try.
-    pub(crate) body_limit: usize,
-}
-
-/// Where requests wait while every node is full.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct QueueLimits {
-    limit: usize,
-    #[serde(deserialize_with = "span")]
-    patience: Duration,
-}
-
-/// How priorities and zones divide the traffic: see [`Levels`].
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LevelShares {
-    zone: Option<String>,
-    overprovisioning: u32,
-    panic: u32,
-}
-
-/// A server behind the gateway.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Upstream {
-    pub(crate) id: Spanned<NodeId>,
-    pub(crate) url: BaseUrl,
-    #[serde(default = "one")]
-    weight: u16,
-    zone: Option<String>,
-    #[serde(default)]
-    priority: u8,
-    /// 0 is no limit.
-    #[serde(default)]
-    max_in_flight: u32,
-    #[serde(default)]
-    admin: Admin,
-}
-
 impl Config {
     /// Reads a file.
     pub(crate) fn read(file: &Path) -> Result<Self, Problem> {
@@ -134,95 +112,58 @@ impl Config {
     pub(crate) fn parse(text: &str, file: &str) -> Result<Self, Problem> {
         let mut config: Self = toml::from_str(text)
             .map_err(|error| Problem::at(file, text, error.span(), error.message().to_owned()))?;
-        config.check(text, file)?;
-        if let Some(tls) = &mut config.tls {
-            let directory = Path::new(file).parent().unwrap_or(Path::new(""));
-            tls.load(directory, text).map_err(|(span, message)| Problem::at(file, text, span, message))?;
-        }
+        let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+        let checked = config.check(text).and_then(|()| config.load(directory, text));
+        checked.map_err(|(span, message)| Problem::at(file, text, span, message))?;
         Ok(config)
     }
 
-    /// What no single value tells.
-    fn check(&self, text: &str, file: &str) -> Result<(), Problem> {
-        let wrong = |span, message| Err(Problem::at(file, text, Some(span), message));
-        if let Some((span, message)) = self.policy.misfit() {
-            return wrong(span, message);
-        }
-        if self.upstream.is_empty() {
-            let message = "there is no upstream: name at least one, as [[upstream]] with `id` and `url`";
-            return Err(Problem::at(file, text, None, message.to_owned()));
-        }
-        let mut first = HashMap::new();
-        for Upstream { id, .. } in &self.upstream {
-            if id.get_ref().as_str().is_empty() {
-                return wrong(id.span(), "`id` is empty: give the upstream a name".to_owned());
-            }
-            if let Some(earlier) = first.insert(id.get_ref(), id.span()) {
-                let line = problem::line_of(text, earlier.start);
-                let message =
-                    format!("`id` {:?} is taken since line {line}: give each upstream its own", id.get_ref());
-                return wrong(id.span(), message);
+    /// The names of the clusters, in the order in which they first occur.
+    pub(crate) fn clusters(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for Upstream { cluster, .. } in &self.upstream {
+            if !names.contains(&cluster.get_ref().as_str()) {
+                names.push(cluster.get_ref().as_str());
             }
         }
-        Ok(())
+        names
+    }
+
+    /// The nodes of a cluster.
+    pub(crate) fn nodes(&self, cluster: &str) -> impl Iterator<Item = &Upstream> {
+        self.upstream.iter().filter(move |upstream| upstream.cluster.get_ref() == cluster)
+    }
+
+    /// Whether the nodes of a cluster are passed connections, and not requests. All of them, or none: that was checked.
+    pub(crate) fn is_tcp(&self, cluster: &str) -> bool {
+        self.nodes(cluster).any(|node| matches!(node.url.get_ref(), Url::Tcp(_)))
+    }
+
+    /// The table of routes, with what `target` finds for each cluster.
+    pub(crate) fn routes<T>(&self, target: impl Fn(&str) -> T) -> Routes<T> {
+        let routes = route::table(&self.route, &target).expect("the routes were checked when read");
+        let has_default = self.nodes(DEFAULT_CLUSTER).next().is_some() && !self.is_tcp(DEFAULT_CLUSTER);
+        if has_default { routes.fallback(target(DEFAULT_CLUSTER)) } else { routes }
     }
 
     pub(crate) fn trusted(&self) -> TrustedProxies {
         self.trusted_proxies.iter().copied().collect()
     }
 
-    pub(crate) fn queue(&self) -> Option<Queue> {
-        self.queue.as_ref().map(|queue| Queue::new(queue.limit, queue.patience))
-    }
-
-    pub(crate) fn levels(&self) -> Levels {
-        let LevelShares { zone, overprovisioning, panic } = &self.levels;
-        let levels = Levels::default().overprovisioning(*overprovisioning).panic(*panic);
-        match zone {
-            Some(zone) => levels.zone(zone.as_str()),
-            None => levels,
-        }
+    /// What asks proxies in front whose connections they pass on, if they say so.
+    pub(crate) fn receiver(&self) -> Option<Receiver> {
+        let is_on = self.proxy_protocol.as_ref().is_some_and(|on| *on.get_ref());
+        is_on.then(|| Receiver::new(self.trusted()))
     }
 
     /// What all upstreams have in common.
-    pub(crate) fn upstreams(&self) -> UpstreamBuilder {
+    pub(crate) fn reach(&self) -> Reach {
         let Timeouts { connect, response, idle, .. } = self.timeouts;
-        buttress::forward::Upstream::builder()
+        let http = buttress::forward::Upstream::builder()
             .connect_timeout(connect)
             .response_timeout(response)
-            .idle_timeout(idle)
-    }
-}
-
-impl Retries {
-    pub(crate) fn budget(&self) -> Budget {
-        Budget::new(self.budget, self.burst).expect("the ratio was checked when read")
-    }
-}
-
-impl Upstream {
-    /// An upstream that is named after its address.
-    pub(crate) fn at(url: BaseUrl) -> Self {
-        let name = url.as_str().split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-        Self::named(name.trim_end_matches('/').to_owned(), url)
-    }
-
-    pub(crate) fn named(name: impl Into<NodeId>, url: BaseUrl) -> Self {
-        let id = Spanned::new(0..0, name.into());
-        Self { id, url, weight: 1, zone: None, priority: 0, max_in_flight: 0, admin: Admin::Active }
-    }
-
-    /// What the cluster is told of it.
-    pub(crate) fn node(&self) -> Node {
-        let node = Node::new(self.id.get_ref().clone())
-            .weight(self.weight)
-            .priority(self.priority)
-            .admin(self.admin)
-            .max_in_flight(self.max_in_flight);
-        match &self.zone {
-            Some(zone) => node.zone(zone.as_str()),
-            None => node,
-        }
+            .idle_timeout(idle);
+        Reach { http, connect_timeout: connect }
     }
 }
 
@@ -233,12 +174,20 @@ impl Default for Config {
             admin: None,
             max_connections: 10_000,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
             tls: None,
-            policy: Policy::default(),
             timeouts: Timeouts::default(),
+            policy: Policy::default(),
             retries: Retries::default(),
             queue: None,
             levels: LevelShares::default(),
+            health: None,
+            outlier: Outlier::default(),
+            slow_start: Warmup::default(),
+            sticky: None,
+            cluster: BTreeMap::new(),
+            route: Vec::new(),
+            tcp: Vec::new(),
             upstream: Vec::new(),
         }
     }
@@ -256,28 +205,6 @@ impl Default for Timeouts {
             drain: seconds(30),
         }
     }
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self { tries: 3, budget: 0.2, burst: 50, body_limit: 64 * 1024 }
-    }
-}
-
-impl Default for QueueLimits {
-    fn default() -> Self {
-        Self { limit: 1000, patience: Duration::from_secs(1) }
-    }
-}
-
-impl Default for LevelShares {
-    fn default() -> Self {
-        Self { zone: None, overprovisioning: 140, panic: 50 }
-    }
-}
-
-fn one() -> u16 {
-    1
 }
 
 #[cfg(test)]

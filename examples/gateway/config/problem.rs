@@ -2,6 +2,8 @@
 
 use std::{fmt, io, ops::Range, path::Path};
 
+use toml::Spanned;
+
 /// A mistake in a configuration file, shown with the line that it is in.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -16,6 +18,14 @@ struct Place {
     column: usize,
     width: usize,
     text: String,
+}
+
+/// A mistake, and where it is if it is in one place.
+pub(super) type Mistake = (Option<Range<usize>>, String);
+
+/// A mistake in a value that says where it is.
+pub(super) fn mistake<T>(place: &Spanned<T>, message: impl Into<String>) -> Mistake {
+    (Some(place.span()), message.into())
 }
 
 impl Problem {

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fs,
     net::SocketAddr,
-    ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -22,7 +21,7 @@ use toml::Spanned;
 use webpki::EndEntityCert;
 
 use super::{
-    problem::line_of,
+    problem::{Mistake, line_of},
     value::{addr, parsed},
 };
 use crate::tls::{Certificates, wildcard};
@@ -59,9 +58,6 @@ enum MinVersion {
     Tls12,
     Tls13,
 }
-
-/// A mistake, and where it is if it is in one place.
-type Mistake = (Option<Range<usize>>, String);
 
 impl Tls {
     /// The versions of TLS that are spoken.

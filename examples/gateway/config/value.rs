@@ -2,7 +2,6 @@
 
 use std::{fmt::Display, net::SocketAddr, str::FromStr, time::Duration};
 
-use buttress::forward::{Upstream, UpstreamBuilder, UpstreamUrlError};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// An address to listen on.
@@ -15,36 +14,6 @@ impl FromStr for Addr {
         let wrong =
             |_| format!("{text:?} is not an address and a port: write it like 127.0.0.1:8080 or [::1]:8080");
         text.parse().map(Self).map_err(wrong)
-    }
-}
-
-/// The URL of a server that an [`Upstream`] can reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BaseUrl(String);
-
-impl BaseUrl {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The upstream at this URL.
-    pub(crate) fn reach(&self, settings: &UpstreamBuilder) -> Upstream {
-        settings.build(&self.0).expect("the URL was checked when read")
-    }
-}
-
-impl FromStr for BaseUrl {
-    type Err = UpstreamUrlError;
-
-    fn from_str(text: &str) -> Result<Self, UpstreamUrlError> {
-        Upstream::new(text)?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl<'de> Deserialize<'de> for BaseUrl {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        parsed(from)
     }
 }
 
@@ -104,4 +73,19 @@ pub(super) fn ratio<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error>
     } else {
         Err(D::Error::custom("give a ratio from 0.0 to 1.0"))
     }
+}
+
+pub(super) fn some_span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    span(from).map(Some)
+}
+
+pub(super) fn some_parsed<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    parsed(from).map(Some)
+}
+
+/// A setting that is off at zero.
+pub(super) fn unless_zero<T: PartialEq + Default>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
 }
