@@ -88,7 +88,9 @@ impl Service<u64> for Actor {
         Box::pin(async move {
             match act {
                 Act::Status(status, after) => {
-                    sleep(after).await;
+                    if !after.is_zero() {
+                        sleep(after).await;
+                    }
                     Ok(Reply { status, node, retry_after: None })
                 }
                 Act::Later(status, at) => Ok(Reply { status, node, retry_after: Some(at) }),
