@@ -2,7 +2,7 @@
 
 use buttress::{
     balance::{
-        Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
+        Backoff, Balance, BalanceLayer, Budget, Cloned, Hedge, Queue, Retry, RetryLayer,
         http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
@@ -77,6 +77,8 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<StickyLayer>();
     shared::<StickyCookie>();
     shared::<CookieKeys>();
+    shared::<Backoff>();
+    shared::<Hedge>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();

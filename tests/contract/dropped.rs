@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use buttress::{
     balance::{
-        Balance, Cloned, Queue, Retry, RoundRobin,
+        Backoff, Balance, Cloned, Queue, Retry, RoundRobin,
         http::{OnBody, RepeatHttp},
     },
     cluster::{Cluster, FailureKind, Node, Verdict},
@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 use tokio_test::task;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
-use crate::readiness::Strict;
+use crate::readiness::{Strict, everything};
 
 /// Drops `operation` after one poll, after two, and so on until it comes to its end. Returns how many that took.
 fn drop_at_every_poll<F: Future>(mut operation: impl FnMut() -> F, check: impl Fn(usize)) -> usize {
@@ -104,6 +104,39 @@ async fn a_retried_request_is_taken_back_wherever_it_is_dropped() {
     );
     assert!(polls > 5, "{polls}");
     assert_eq!(tries.get(), polls + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_all_rules_is_taken_back_wherever_it_is_dropped() {
+    thread_local!(static TRIES: Cell<u32> = const { Cell::new(0) });
+    let answer = service_fn(|()| async {
+        TRIES.set(TRIES.get() + 1);
+        let mine = TRIES.get();
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        // The first two run side by side and fail, the third waits and succeeds.
+        if mine > 2 { Ok(()) } else { Err(BoxError::from("not yet")) }
+    });
+    let slow_to_be_ready = |name: &'static str| {
+        let then = move |_: Result<Response<_>, std::convert::Infallible>| answer.oneshot(());
+        (Node::new(name), ServiceExt::<()>::then(Strict::new(name, 0), then))
+    };
+    let cluster = Cluster::new(["a", "b", "c"].map(slow_to_be_ready)).unwrap();
+    let retry =
+        everything(Retry::new(Balance::new(cluster.clone(), RoundRobin), Cloned::new(|(): &()| true)))
+            .budget(buttress::balance::Budget::new(1.0, 1000).unwrap())
+            .backoff(Backoff::new(Duration::from_nanos(1), Duration::from_nanos(1)).unwrap());
+    let most = Cell::new(0);
+    let polls = drop_at_every_poll(
+        || {
+            most.set(most.get().max(TRIES.replace(0)));
+            retry.clone().oneshot(())
+        },
+        idle(&cluster),
+    );
+    assert!(polls > 10, "{polls}");
+    assert_eq!(TRIES.get(), 3);
 }
 
 #[tokio::test(start_paused = true)]
