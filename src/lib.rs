@@ -65,6 +65,7 @@ pub mod cluster;
 pub mod discover;
 #[cfg(feature = "http")]
 pub mod forward;
+pub mod overload;
 pub mod placement;
 pub mod rng;
 pub mod time;

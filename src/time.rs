@@ -34,6 +34,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
+/// When nobody waits for an answer any more: for the extensions of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(pub Instant);
+
 /// Tokio's clock: the system's monotonic clock, or the virtual one while time is paused in a test.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioClock;

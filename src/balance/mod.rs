@@ -46,7 +46,7 @@ pub use self::{
     budget::{Budget, InvalidRatio},
     chooser::Levels,
     classify::{Classify, ErrorsFail},
-    complete::{Complete, OnResponse},
+    complete::{Complete, Guard, OnResponse},
     error::{Error, NoNode},
     future::ResponseFuture,
     key::{KeyOf, NoKey},

@@ -1,0 +1,301 @@
+//! A limit that follows the ratio of unloaded to current latency.
+
+use std::time::{Duration, Instant};
+
+use super::{Bounds, InvalidSetting, LimitAlgorithm, Outcome, Sample, whole};
+
+const TOLERANCE: f64 = 1.5;
+
+/// How much of each step is taken. (Netflix)
+const SMOOTHING: f64 = 0.2;
+
+/// The limit is never cut by more than half in one step, whatever an outlier says. (Netflix)
+const LEAST_GRADIENT: f64 = 0.5;
+
+/// A window is no shorter than this (Envoy), nor than the latency that it measures, up to the longest.
+const WINDOW: Duration = Duration::from_millis(100);
+const LONGEST_WINDOW: Duration = Duration::from_secs(10);
+/// Nor does it have fewer samples.
+const WINDOW_SAMPLES: u32 = 10;
+
+/// How long latencies may be too high before it is looked into whether the load is to blame.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The share of the limit that is left for one window to find out.
+const DRAIN: f64 = 0.5;
+/// A drain that gets no samples ends after so many windows.
+const LONGEST_DRAIN: u32 = 5;
+
+/// How much one window counts in the unloaded latency: seen without load, lower than known, and at the end of a drain.
+const IDLE_WEIGHT: f64 = 0.1;
+const LOWER_WEIGHT: f64 = 0.3;
+const DRAIN_WEIGHT: f64 = 0.7;
+
+/// Finds the limit by itself: grows while latency stays near what it is without load, and shrinks as it rises.
+///
+/// The default choice when nobody knows the right limit. Latencies are averaged over windows of at least 100 ms and ten
+/// samples. After each, with `gradient = tolerance * unloaded / current`, kept between 0.5 and 1, the limit moves a fifth
+/// of the way to `limit * gradient + sqrt(limit)`: the root is the queue that it allows. A window in which less than half
+/// of the limit was used changes nothing, as it says nothing about the limit.
+///
+/// The unloaded latency is measured in passing: when there is little to do, or when latency falls. Only if latency stays
+/// too high for two seconds is the limit halved for one window, to see whether latency falls with it (then there are too
+/// many requests) or not (then the service has become slower, and its new latency is the measure). In a healthy service
+/// this never happens, nor are requests turned away for a measurement: those that wait do so a little longer.
+/// O(1) for each sample.
+///
+/// Source: Netflix's concurrency-limits, `Gradient2Limit`. Its long-term mean follows the latency of an overload that
+/// lasts, and the limit with it up to the maximum; the drain is what ours does instead.
+#[derive(Clone, Debug)]
+pub struct Gradient {
+    bounds: Bounds,
+    tolerance: f64,
+    limit: f64,
+    /// The mean latency without load, in seconds, once known.
+    unloaded: Option<f64>,
+    window: Option<Window>,
+    /// The length of the window.
+    span: Duration,
+    strained_since: Option<Instant>,
+    is_draining: bool,
+}
+
+/// What there is to know of the last moments.
+#[derive(Clone, Debug)]
+struct Window {
+    start: Instant,
+    samples: u32,
+    seconds: f64,
+    refused: u32,
+    most_in_flight: usize,
+}
+
+impl Window {
+    fn new(start: Instant) -> Self {
+        Self { start, samples: 0, seconds: 0.0, refused: 0, most_in_flight: 0 }
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.samples > 0).then(|| self.seconds / f64::from(self.samples))
+    }
+}
+
+impl Gradient {
+    /// A limit within `bounds`.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            tolerance: TOLERANCE,
+            limit: bounds.start(),
+            unloaded: None,
+            window: None,
+            span: WINDOW,
+            strained_since: None,
+            is_draining: false,
+        }
+    }
+
+    /// Sets how many times the unloaded latency is still good. 1.5 by default; less keeps queues in the service shorter,
+    /// more suits latencies that vary by themselves.
+    ///
+    /// # Errors
+    /// If `factor` is not between 1 and 1.9. (From 2 on, a drain to half of the limit would no longer tell anything.)
+    pub fn tolerance(self, factor: f64) -> Result<Self, InvalidSetting> {
+        if !(1.0..=1.9).contains(&factor) {
+            return Err(InvalidSetting::Tolerance(factor));
+        }
+        Ok(Self { tolerance: factor, ..self })
+    }
+
+    /// Moves the limit by what a window has shown.
+    fn step(&mut self, window: &Window, now: Instant) {
+        let is_used = window.most_in_flight.saturating_mul(2) >= whole(self.limit);
+        let mut gradient = 1.0_f64;
+        if let Some(mean) = window.mean() {
+            let span = Duration::try_from_secs_f64(mean).unwrap_or(LONGEST_WINDOW);
+            self.span = span.clamp(WINDOW, LONGEST_WINDOW);
+            let unloaded = *self.unloaded.get_or_insert(mean);
+            let weight = match () {
+                () if !is_used => IDLE_WEIGHT,
+                () if mean < unloaded => LOWER_WEIGHT,
+                () => 0.0,
+            };
+            let unloaded = unloaded + weight * (mean - unloaded);
+            self.unloaded = Some(unloaded);
+            // 0 / 0 is no latency at all, and that is good.
+            gradient = (self.tolerance * unloaded / mean).min(1.0);
+        }
+        if is_used && gradient < 1.0 {
+            let since = *self.strained_since.get_or_insert(now);
+            self.is_draining = now.saturating_duration_since(since) >= PATIENCE;
+        } else {
+            self.strained_since = None;
+        }
+        let all = f64::from(window.samples) + f64::from(window.refused);
+        gradient = gradient.min(1.0 - f64::from(window.refused) / all.max(1.0)).max(LEAST_GRADIENT);
+        if is_used || window.refused > 0 {
+            let target = self.limit * gradient + if is_used { self.limit.sqrt() } else { 0.0 };
+            self.limit = self.bounds.clamp(self.limit + SMOOTHING * (target - self.limit));
+        }
+    }
+
+    fn end_drain(&mut self, window: &Window) {
+        self.is_draining = false;
+        self.strained_since = None;
+        if let (Some(mean), Some(unloaded)) = (window.mean(), &mut self.unloaded) {
+            *unloaded += DRAIN_WEIGHT * (mean - *unloaded);
+        }
+    }
+}
+
+impl Default for Gradient {
+    fn default() -> Self {
+        Self::new(Bounds::default())
+    }
+}
+
+impl LimitAlgorithm for Gradient {
+    fn limit(&self) -> usize {
+        whole(if self.is_draining { self.bounds.clamp(self.limit * DRAIN) } else { self.limit })
+    }
+
+    fn observe(&mut self, sample: Sample, now: Instant) {
+        let limit = self.limit();
+        let window = self.window.get_or_insert_with(|| Window::new(now));
+        let seconds = sample.latency.as_secs_f64();
+        match sample.outcome {
+            // Whoever gave up early says nothing. One who waited long says that it takes at least as long.
+            Outcome::Cancelled if self.unloaded.is_none_or(|unloaded| seconds < unloaded) => return,
+            // Admitted before the limit was lowered.
+            _ if self.is_draining && sample.in_flight > limit => {}
+            Outcome::Overloaded => window.refused = window.refused.saturating_add(1),
+            Outcome::Success | Outcome::Cancelled => {
+                window.samples = window.samples.saturating_add(1);
+                window.seconds += seconds;
+            }
+        }
+        window.most_in_flight = window.most_in_flight.max(sample.in_flight);
+        let age = now.saturating_duration_since(window.start);
+        let enough = window.samples.saturating_add(window.refused) >= WINDOW_SAMPLES;
+        let overdue = self.is_draining && age >= self.span.saturating_mul(LONGEST_DRAIN);
+        if age < self.span || !enough && !overdue {
+            return;
+        }
+        let Some(window) = self.window.replace(Window::new(now)) else { return };
+        if self.is_draining {
+            self.end_drain(&window);
+        } else {
+            self.step(&window, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        rng::Rng,
+        time::{Clock, ManualClock},
+    };
+
+    /// Runs a service at its limit: the latency follows from how many are in flight. Returns the last limits.
+    fn run(
+        gradient: &mut Gradient,
+        clock: &ManualClock,
+        millis: u64,
+        latency: impl Fn(usize) -> f64,
+    ) -> Vec<usize> {
+        let mut limits = Vec::new();
+        for _ in 0..millis {
+            clock.advance(Duration::from_millis(1));
+            let in_flight = gradient.limit();
+            let latency = Duration::from_secs_f64(latency(in_flight));
+            gradient.observe(Sample { latency, in_flight, outcome: Outcome::Success }, clock.now());
+            limits.push(gradient.limit());
+        }
+        limits
+    }
+
+    fn saturating(workers: usize, seconds: f64) -> impl Fn(usize) -> f64 {
+        move |in_flight| seconds * (in_flight as f64 / workers as f64).max(1.0)
+    }
+
+    #[test]
+    fn the_limit_settles_where_workers_are_busy_and_the_queue_is_short() {
+        for workers in [10, 20, 100, 400] {
+            let (mut gradient, clock) = (Gradient::default(), ManualClock::new());
+            run(&mut gradient, &clock, 60_000, saturating(workers, 0.05));
+            // An hour of overload does not carry it away.
+            let limits = run(&mut gradient, &clock, 600_000, saturating(workers, 0.05));
+            let (least, most) = (limits.iter().min().unwrap(), limits.iter().max().unwrap());
+            assert!(
+                *least * 10 >= workers * 7 && *most <= workers * 5 / 2,
+                "{least} to {most} for {workers}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_becomes_slower_for_good_keeps_its_limit() {
+        let (mut gradient, clock) = (Gradient::default(), ManualClock::new());
+        run(&mut gradient, &clock, 30_000, saturating(20, 0.05));
+        run(&mut gradient, &clock, 10_000, saturating(20, 0.5));
+        let limits = run(&mut gradient, &clock, 10_000, saturating(20, 0.5));
+        assert!(limits.iter().sum::<usize>() / limits.len() >= 20, "{:?}", limits.last());
+    }
+
+    #[test]
+    fn a_healthy_service_is_never_drained() {
+        let (mut gradient, clock) = (Gradient::default(), ManualClock::new());
+        run(&mut gradient, &clock, 10_000, |_| 0.05);
+        let limits = run(&mut gradient, &clock, 60_000, |_| 0.05);
+        assert!(limits.is_sorted());
+        assert_eq!(gradient.limit(), 1000);
+    }
+
+    #[test]
+    fn refusals_cut_the_limit_and_idle_windows_leave_it() {
+        let (mut gradient, clock) = (Gradient::default(), ManualClock::new());
+        let observe = |gradient: &mut Gradient, outcome| {
+            for _ in 0..1000 {
+                clock.advance(Duration::from_millis(1));
+                let latency = Duration::from_millis(50);
+                gradient.observe(Sample { latency, in_flight: 3, outcome }, clock.now());
+            }
+        };
+        observe(&mut gradient, Outcome::Success);
+        assert_eq!(gradient.limit(), 20);
+        observe(&mut gradient, Outcome::Cancelled);
+        assert_eq!(gradient.limit(), 20);
+        observe(&mut gradient, Outcome::Overloaded);
+        assert!(gradient.limit() < 10, "{}", gradient.limit());
+    }
+
+    #[test]
+    fn no_sample_drives_the_limit_out_of_its_bounds() {
+        let clock = ManualClock::new();
+        for seed in 0..50 {
+            let mut rng = Rng::seeded(seed);
+            let mut gradient = Gradient::new(Bounds::new(3, 300).unwrap());
+            for _ in 0..5_000 {
+                let latency = match rng.below(5) {
+                    0 => Duration::ZERO,
+                    1 => Duration::MAX,
+                    _ => Duration::from_nanos(rng.next_u64() >> rng.below(64)),
+                };
+                let outcome = [Outcome::Success, Outcome::Overloaded, Outcome::Cancelled][rng.below(3)];
+                let in_flight = [0, 1, 20, usize::MAX][rng.below(4)];
+                clock.advance(Duration::from_millis(rng.below(50) as u64));
+                gradient.observe(Sample { latency, in_flight, outcome }, clock.now());
+                assert!(gradient.limit.is_finite() && (3..=300).contains(&gradient.limit()));
+                assert!(gradient.unloaded.is_none_or(|unloaded| unloaded.is_finite() && unloaded >= 0.0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tolerance_out_of_range_is_refused() {
+        for factor in [0.0, 0.9, 2.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(Gradient::default().tolerance(factor).is_err(), "{factor}");
+        }
+    }
+}
