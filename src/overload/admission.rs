@@ -280,3 +280,7 @@ impl<T> Admission<T> {
         since.is_some_and(|since| now.saturating_duration_since(since) >= self.queue.patience)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+mod tests;

@@ -15,30 +15,31 @@ const LEAST_GRADIENT: f64 = 0.5;
 /// A window is no shorter than this (Envoy), nor than the latency that it measures, up to the longest.
 const WINDOW: Duration = Duration::from_millis(100);
 const LONGEST_WINDOW: Duration = Duration::from_secs(10);
-/// Nor does it have fewer samples.
-const WINDOW_SAMPLES: u32 = 10;
+/// Nor does it have fewer samples, so that the mean of scattered latencies is good to a fifth.
+const WINDOW_SAMPLES: u32 = 30;
 
-/// How long latencies may be too high before it is looked into whether the load is to blame.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The share of the limit that is left for one window to find out.
+/// By how many windows those in which latency is too high must outnumber the others before it is looked into whether the
+/// load is to blame.
+const STRAIN: u32 = 15;
+/// The share of the limit that is taken away to find out, in as many steps of one window: those who wait shall notice
+/// little of it.
 const DRAIN: f64 = 0.5;
-/// A drain that gets no samples ends after so many windows.
-const LONGEST_DRAIN: u32 = 5;
+const DRAIN_STEPS: u32 = 5;
 
-/// How much one window counts in the unloaded latency: seen without load, lower than known, and at the end of a drain.
-const IDLE_WEIGHT: f64 = 0.1;
-const LOWER_WEIGHT: f64 = 0.3;
+/// How much one window counts in the unloaded latency: with little load or a lower latency than known, and at the end of
+/// a drain.
+const PASSING_WEIGHT: f64 = 0.05;
 const DRAIN_WEIGHT: f64 = 0.7;
 
 /// Finds the limit by itself: grows while latency stays near what it is without load, and shrinks as it rises.
 ///
-/// The default choice when nobody knows the right limit. Latencies are averaged over windows of at least 100 ms and ten
+/// The default choice when nobody knows the right limit. Latencies are averaged over windows of at least 100 ms and 30
 /// samples. After each, with `gradient = tolerance * unloaded / current`, kept between 0.5 and 1, the limit moves a fifth
 /// of the way to `limit * gradient + sqrt(limit)`: the root is the queue that it allows. A window in which less than half
 /// of the limit was used changes nothing, as it says nothing about the limit.
 ///
 /// The unloaded latency is measured in passing: when there is little to do, or when latency falls. Only if latency stays
-/// too high for two seconds is the limit halved for one window, to see whether latency falls with it (then there are too
+/// too high for some fifteen windows is the limit brought down to half, step by step, to see whether latency falls with it (then there are too
 /// many requests) or not (then the service has become slower, and its new latency is the measure). In a healthy service
 /// this never happens, nor are requests turned away for a measurement: those that wait do so a little longer.
 /// O(1) for each sample.
@@ -55,8 +56,9 @@ pub struct Gradient {
     window: Option<Window>,
     /// The length of the window.
     span: Duration,
-    strained_since: Option<Instant>,
-    is_draining: bool,
+    strain: u32,
+    /// How far the drain has come that finds out whether the load is to blame.
+    drain: u32,
 }
 
 /// What there is to know of the last moments.
@@ -77,6 +79,10 @@ impl Window {
     fn mean(&self) -> Option<f64> {
         (self.samples > 0).then(|| self.seconds / f64::from(self.samples))
     }
+
+    fn refused_share(&self) -> f64 {
+        f64::from(self.refused) / (f64::from(self.samples) + f64::from(self.refused)).max(1.0)
+    }
 }
 
 impl Gradient {
@@ -89,8 +95,8 @@ impl Gradient {
             unloaded: None,
             window: None,
             span: WINDOW,
-            strained_since: None,
-            is_draining: false,
+            strain: 0,
+            drain: 0,
         }
     }
 
@@ -106,44 +112,48 @@ impl Gradient {
         Ok(Self { tolerance: factor, ..self })
     }
 
+    /// Learns from a window that has ended.
+    fn end(&mut self, window: &Window) {
+        match self.drain {
+            0 => self.step(window),
+            DRAIN_STEPS => {
+                (self.drain, self.strain) = (0, 0);
+                self.measure(window, DRAIN_WEIGHT);
+            }
+            _ => self.drain += 1,
+        }
+    }
+
     /// Moves the limit by what a window has shown.
-    fn step(&mut self, window: &Window, now: Instant) {
+    fn step(&mut self, window: &Window) {
         let is_used = window.most_in_flight.saturating_mul(2) >= whole(self.limit);
-        let mut gradient = 1.0_f64;
-        if let Some(mean) = window.mean() {
-            let span = Duration::try_from_secs_f64(mean).unwrap_or(LONGEST_WINDOW);
-            self.span = span.clamp(WINDOW, LONGEST_WINDOW);
-            let unloaded = *self.unloaded.get_or_insert(mean);
-            let weight = match () {
-                () if !is_used => IDLE_WEIGHT,
-                () if mean < unloaded => LOWER_WEIGHT,
-                () => 0.0,
-            };
-            let unloaded = unloaded + weight * (mean - unloaded);
-            self.unloaded = Some(unloaded);
-            // 0 / 0 is no latency at all, and that is good.
-            gradient = (self.tolerance * unloaded / mean).min(1.0);
+        let is_quick = window.mean() < self.unloaded;
+        let unloaded = self.measure(window, if is_quick || !is_used { PASSING_WEIGHT } else { 0.0 });
+        let mut gradient = match (unloaded, window.mean()) {
+            // No latency at all is good.
+            (Some(unloaded), Some(mean)) if mean > 0.0 => (self.tolerance * unloaded / mean).min(1.0),
+            _ => 1.0,
+        };
+        let is_strained = is_used && gradient < 1.0;
+        self.strain = if is_strained { self.strain + 1 } else { self.strain.saturating_sub(1) };
+        if self.strain >= STRAIN {
+            self.drain = 1;
         }
-        if is_used && gradient < 1.0 {
-            let since = *self.strained_since.get_or_insert(now);
-            self.is_draining = now.saturating_duration_since(since) >= PATIENCE;
-        } else {
-            self.strained_since = None;
-        }
-        let all = f64::from(window.samples) + f64::from(window.refused);
-        gradient = gradient.min(1.0 - f64::from(window.refused) / all.max(1.0)).max(LEAST_GRADIENT);
+        gradient = gradient.min(1.0 - window.refused_share()).max(LEAST_GRADIENT);
+        let allowance = if is_used { self.limit.sqrt() } else { 0.0 };
         if is_used || window.refused > 0 {
-            let target = self.limit * gradient + if is_used { self.limit.sqrt() } else { 0.0 };
+            let target = self.limit * gradient + allowance;
             self.limit = self.bounds.clamp(self.limit + SMOOTHING * (target - self.limit));
         }
     }
 
-    fn end_drain(&mut self, window: &Window) {
-        self.is_draining = false;
-        self.strained_since = None;
-        if let (Some(mean), Some(unloaded)) = (window.mean(), &mut self.unloaded) {
-            *unloaded += DRAIN_WEIGHT * (mean - *unloaded);
+    /// Lets the mean of a window count in the unloaded latency.
+    fn measure(&mut self, window: &Window, weight: f64) -> Option<f64> {
+        if let Some(mean) = window.mean() {
+            let unloaded = self.unloaded.get_or_insert(mean);
+            *unloaded += weight * (mean - *unloaded);
         }
+        self.unloaded
     }
 }
 
@@ -155,18 +165,16 @@ impl Default for Gradient {
 
 impl LimitAlgorithm for Gradient {
     fn limit(&self) -> usize {
-        whole(if self.is_draining { self.bounds.clamp(self.limit * DRAIN) } else { self.limit })
+        let left = 1.0 - DRAIN * f64::from(self.drain) / f64::from(DRAIN_STEPS);
+        whole(self.bounds.clamp(self.limit * left))
     }
 
     fn observe(&mut self, sample: Sample, now: Instant) {
-        let limit = self.limit();
         let window = self.window.get_or_insert_with(|| Window::new(now));
         let seconds = sample.latency.as_secs_f64();
         match sample.outcome {
             // Whoever gave up early says nothing. One who waited long says that it takes at least as long.
             Outcome::Cancelled if self.unloaded.is_none_or(|unloaded| seconds < unloaded) => return,
-            // Admitted before the limit was lowered.
-            _ if self.is_draining && sample.in_flight > limit => {}
             Outcome::Overloaded => window.refused = window.refused.saturating_add(1),
             Outcome::Success | Outcome::Cancelled => {
                 window.samples = window.samples.saturating_add(1);
@@ -174,17 +182,15 @@ impl LimitAlgorithm for Gradient {
             }
         }
         window.most_in_flight = window.most_in_flight.max(sample.in_flight);
-        let age = now.saturating_duration_since(window.start);
-        let enough = window.samples.saturating_add(window.refused) >= WINDOW_SAMPLES;
-        let overdue = self.is_draining && age >= self.span.saturating_mul(LONGEST_DRAIN);
-        if age < self.span || !enough && !overdue {
+        let is_over = now.saturating_duration_since(window.start) >= self.span
+            && window.samples.saturating_add(window.refused) >= WINDOW_SAMPLES;
+        if !is_over {
             return;
         }
-        let Some(window) = self.window.replace(Window::new(now)) else { return };
-        if self.is_draining {
-            self.end_drain(&window);
-        } else {
-            self.step(&window, now);
+        if let Some(window) = self.window.replace(Window::new(now)) {
+            let span = window.mean().map_or(Ok(WINDOW), Duration::try_from_secs_f64);
+            self.span = span.unwrap_or(LONGEST_WINDOW).clamp(WINDOW, LONGEST_WINDOW);
+            self.end(&window);
         }
     }
 }

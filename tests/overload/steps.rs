@@ -1,0 +1,92 @@
+//! Limits that find themselves, beside the best that could have been set by hand.
+
+use std::time::Duration;
+
+use buttress::overload::{Aimd, Bounds, Fixed, Gradient, LimitAlgorithm, Queue};
+
+use crate::model::{Capacity, Gate, MS, Report, SEC, Scenario, simulate};
+
+/// How long each capacity lasts, in seconds.
+const PHASE: usize = 30;
+/// How long a limit may take to follow.
+const GRACE: usize = 10;
+
+/// Workers and their speed: halved, doubled, doubled, halved; then each half as fast, and again as before.
+const PHASES: [(usize, f64); 7] =
+    [(20, 1.0), (10, 1.0), (20, 1.0), (40, 1.0), (20, 1.0), (20, 0.5), (20, 1.0)];
+
+/// More than any of the phases can do.
+fn steps(seed: u64) -> Scenario {
+    let capacity =
+        |(phase, &(workers, speed))| Capacity { from: (phase * PHASE) as u64 * SEC, workers, speed };
+    Scenario {
+        per_second: 900.0,
+        end: (PHASES.len() * PHASE) as u64 * SEC,
+        capacity: PHASES.iter().enumerate().map(capacity).collect(),
+        timeout: 500 * MS,
+        tells_deadline: false,
+        retries: 0,
+        budget: None,
+        shares: [0.0, 0.0, 1.0, 0.0],
+        seed,
+    }
+}
+
+fn gate(algorithm: impl LimitAlgorithm) -> Option<Gate> {
+    Some(Gate { algorithm: Box::new(algorithm), queue: Queue::default() })
+}
+
+/// Answers in time per second in each phase, from 10 s after its beginning.
+fn answered(report: &Report) -> [f64; PHASES.len()] {
+    std::array::from_fn(|phase| {
+        let seconds = &report.0[phase * PHASE + GRACE..(phase + 1) * PHASE];
+        seconds.iter().map(|second| f64::from(second.answered[2])).sum::<f64>() / seconds.len() as f64
+    })
+}
+
+fn row(name: &str, values: &[f64]) {
+    let cells: String = values.iter().map(|value| format!("{value:>9.1}")).collect();
+    println!("{name:24}{cells}");
+}
+
+#[test]
+fn limits_follow_capacity_to_within_15_percent_of_the_best_in_10_seconds() {
+    let phases: String =
+        PHASES.iter().map(|(workers, speed)| format!("{:>9}", format!("{workers}x{speed}"))).collect();
+    println!("answers in time per second:\n{:24}{phases}", "");
+    let mut best = [0.0_f64; PHASES.len()];
+    for limit in [5, 10, 15, 20, 30, 40, 60, 100] {
+        let answered = answered(&simulate(steps(3), gate(Fixed::new(limit).unwrap())));
+        row(&format!("fixed at {limit}"), &answered);
+        best = std::array::from_fn(|phase| best[phase].max(answered[phase]));
+    }
+    row("best", &best);
+    let aimd = || gate(Aimd::new(Bounds::default(), Duration::from_millis(400)));
+    let algorithms: [(&str, fn() -> Option<Gate>); 2] =
+        [("gradient", || gate(Gradient::default())), ("AIMD at 400 ms", aimd)];
+    for (name, make) in algorithms {
+        for seed in [3, 4, 5] {
+            let report = simulate(steps(seed), make());
+            let answered = answered(&report);
+            row(name, &answered);
+            for (phase, (answered, best)) in answered.into_iter().zip(best).enumerate() {
+                assert!(answered >= 0.85 * best, "{name}: {answered} of {best} in phase {phase}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_shed_for_the_sake_of_a_measurement() {
+    for (utilisation, seed) in [(0.2, 6), (0.5, 7), (0.8, 8), (0.8, 9)] {
+        let steady = Scenario {
+            per_second: 400.0 * utilisation,
+            end: 600 * SEC,
+            capacity: vec![Capacity { from: 0, workers: 20, speed: 1.0 }],
+            ..steps(seed)
+        };
+        let report = simulate(steady, gate(Gradient::default()));
+        let shed: u32 = report.0.iter().map(|second| second.shed).sum();
+        assert_eq!(shed, 0, "in ten minutes at {utilisation}");
+    }
+}
