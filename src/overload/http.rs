@@ -1,10 +1,24 @@
 //! Overload control for HTTP: terms from extensions, permits in bodies, 503 for what is turned away.
 
-use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use super::{Error, Limit, LimitLayer, Limiter, Overloaded, Priority, Terms, TermsOf};
+use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    Error, Limit, LimitLayer, Limiter, Overloaded, Permit, Priority, ResponseFuture, Terms, TermsOf,
+};
 use crate::{
-    balance::http::{ClassifyHttp, OnBody},
+    balance::{
+        Classify, Complete,
+        http::{ClassifyHttp, OnBody},
+    },
     time::Deadline,
 };
 
@@ -35,18 +49,18 @@ impl LimitLayer<FromExtensions, ClassifyHttp, OnBody> {
     /// A layer for HTTP: terms are [read from extensions](FromExtensions), answers judged by [`ClassifyHttp`], and a
     /// request is over when the response body is.
     ///
-    /// Together with [`answer`], it fits axum's routers:
+    /// With [`AnswerLayer`] around it, it fits axum's routers:
     ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};
-    /// use buttress::overload::{Gradient, LimitLayer, Limiter, Queue, http::answer};
+    /// use buttress::overload::{Gradient, LimitLayer, Limiter, Queue, http::AnswerLayer};
     /// use http::Request;
     /// use tower::{ServiceBuilder, ServiceExt};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let limiter = Limiter::new(Gradient::default(), Queue::default());
-    /// let limit = ServiceBuilder::new().map_result(answer).layer(LimitLayer::http(limiter));
+    /// let limit = ServiceBuilder::new().layer(AnswerLayer).layer(LimitLayer::http(limiter));
     /// let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(limit);
     /// let response = app.oneshot(Request::get("/").body(Body::empty())?).await?;
     /// assert_eq!(response.status(), 200);
@@ -58,15 +72,67 @@ impl LimitLayer<FromExtensions, ClassifyHttp, OnBody> {
     }
 }
 
-/// Makes a response of what was turned away, so that only the errors of the service are left.
-///
-/// # Errors
-/// Those of the service.
-pub fn answer<B: Default, E>(result: Result<Response<B>, Error<E>>) -> Result<Response<B>, E> {
-    match result {
-        Ok(response) => Ok(response),
-        Err(Error::Overloaded(overloaded)) => Ok(overloaded.response()),
-        Err(Error::Service(error)) => Err(error),
+/// Makes [responses](Overloaded::response) of what a [`Limit`] turns away, so that only the errors of its service are left.
+#[derive(Clone, Debug)]
+pub struct Answer<L>(L);
+
+/// Puts an [`Answer`] around a [`Limit`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerLayer;
+
+impl<L> Layer<L> for AnswerLayer {
+    type Service = Answer<L>;
+
+    fn layer(&self, limit: L) -> Answer<L> {
+        Answer(limit)
+    }
+}
+
+impl<S, Req, T, J, C, B> Service<Req> for Answer<Limit<S, T, J, C>>
+where
+    S: Service<Req> + Clone,
+    T: TermsOf<Req>,
+    J: Classify<S::Response, S::Error> + Clone,
+    C: Complete<S::Response, Permit, Response = Response<B>> + Clone,
+    B: Default,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = AnswerFuture<ResponseFuture<S, Req, J, C>>;
+
+    /// Always ready, as the limit is.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        AnswerFuture { call: self.0.call(request) }
+    }
+}
+
+pin_project! {
+    /// The answer of a limited service, or of its limit.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct AnswerFuture<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F, B, E> Future for AnswerFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Error<E>>>,
+    B: Default,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().call.poll(cx).map(|result| match result {
+            Ok(response) => Ok(response),
+            Err(Error::Overloaded(overloaded)) => Ok(overloaded.response()),
+            Err(Error::Service(error)) => Err(error),
+        })
     }
 }
 

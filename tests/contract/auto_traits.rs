@@ -7,6 +7,10 @@ use buttress::{
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    overload::{
+        self, Admission, Limit, LimitLayer, Limiter, Permit,
+        http::{Answer, FromExtensions},
+    },
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,6 +19,7 @@ use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
+type Limited<S> = Limit<S, FromExtensions, ClassifyHttp, OnBody>;
 
 fn shared<T: Clone + Send + Sync + 'static>() {}
 fn sent<T: Send + Sync + 'static>() {}
@@ -38,6 +43,9 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Upstream>, Request<Incoming>>();
     service::<Proxy<Direct>, Request<Incoming>>();
     service::<Proxy<Again>, Request<Incoming>>();
+    service::<Limited<Upstream>, Request<Incoming>>();
+    service::<Proxy<Limited<Upstream>>, Request<Incoming>>();
+    service::<Answer<Limited<Proxy<Again>>>, Request<Incoming>>();
 }
 
 #[test]
@@ -49,12 +57,19 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<Change<Upstream>>();
     shared::<Node>();
     shared::<Queue>();
+    shared::<Limiter>();
+    shared::<LimitLayer>();
+    sent::<Permit>();
+    sent::<Admission<u8>>();
+    sent::<overload::Error<UpstreamError>>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
     sent::<Version<Upstream>>();
     sent::<UpstreamError>();
     sent::<buttress::balance::Error<UpstreamError>>();
+    debug::<LimitLayer>();
+    debug::<Permit>();
     debug::<BalanceLayer>();
     debug::<RetryLayer<RepeatHttp>>();
     debug::<Cluster<Upstream>>();
@@ -70,5 +85,7 @@ fn debug_asks_nothing_of_the_services() {
     let cluster = Cluster::new([(Node::new("a"), Opaque)]).unwrap();
     let balance = Balance::new(cluster, buttress::balance::RoundRobin);
     assert!(format!("{balance:?}").contains("RoundRobin"));
+    let limiter = Limiter::new(overload::Gradient::default(), overload::Queue::default());
+    assert!(format!("{:?}", Limit::new(Opaque, limiter)).contains("in_flight"));
     assert!(format!("{:?}", Retry::new(balance, Cloned::new(|_: &u8| true))).contains("tries"));
 }

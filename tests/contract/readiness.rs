@@ -18,6 +18,7 @@ use buttress::{
     },
     cluster::{Cluster, LoadGuard, Member, Node},
     forward::{PeerAddr, Proxy, ProxyError},
+    overload::{Gradient, Limit, LimitLayer, Limiter, http::AnswerLayer},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -103,6 +104,11 @@ where
 #[tokio::test]
 async fn every_service_calls_what_it_polled_ready() {
     for steps in [0, 1, 3] {
+        let limiter = Limiter::new(Gradient::default(), buttress::overload::Queue::default());
+        call_twice(Limit::new(Strict::new("inner", steps), limiter.clone()), || ()).await;
+        call_twice(LimitLayer::new(limiter.clone()).layer(Strict::new("inner", steps)), || ()).await;
+        let answered = AnswerLayer.layer(LimitLayer::http(limiter).layer(Strict::new("inner", steps)));
+        call_twice(answered, request).await;
         for nodes in [1, 5] {
             let cluster = strict(nodes, steps);
             call_twice(Balance::new(cluster.clone(), RoundRobin), || ()).await;

@@ -8,7 +8,11 @@
     reason = "times and counts of a model, far below where numbers are cut off"
 )]
 
+#[cfg(feature = "http")]
+mod http;
 mod model;
 mod outage;
 mod priority;
+mod service;
 mod steps;
+mod stress;

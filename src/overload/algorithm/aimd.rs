@@ -69,7 +69,7 @@ impl LimitAlgorithm for Aimd {
             }
             _ => {
                 let since_cut = self.last_cut.map(|cut| now.saturating_duration_since(cut));
-                if since_cut.is_none_or(|since| sample.latency < since) {
+                if since_cut.is_none_or(|since| sample.latency <= since) {
                     self.limit = self.bounds.clamp(self.limit * self.backoff);
                     self.last_cut = Some(now);
                 }
