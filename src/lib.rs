@@ -7,6 +7,7 @@
 //! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
+//! | [`overload`] | limits what a service does at once, and turns away what it cannot do in time |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
@@ -43,7 +44,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses |
+//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; [`overload::http`](overload): 503 with `Retry-After`; `forward`: headers, client addresses |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `serde` | node ids and admin states in configuration files |

@@ -143,25 +143,26 @@ impl Limiter {
             receiver = Some(other);
             sender
         });
-        match (arrival, receiver) {
-            (Arrival::Waiting(Place { ticket, until, displaced }), Some(receiver)) => {
+        match arrival {
+            Arrival::Admitted => {
+                core.admitted += 1;
+                let in_flight = core.admission.in_flight();
+                drop(core);
+                Entry::Admitted(Permit::new(&self.shared, now, in_flight))
+            }
+            Arrival::Waiting(Place { ticket, until, displaced }) => {
                 core.shed[Reason::Displaced.index()] += u64::from(displaced.is_some());
                 drop(core);
                 if let Some(displaced) = displaced {
                     let _ = displaced.send(Err(Reason::Displaced));
                 }
                 let patience = until.saturating_duration_since(now);
+                let receiver = receiver.expect("one who waits was given a sender");
                 Entry::Waiting(Waiting { shared: Arc::clone(&self.shared), ticket, patience, receiver })
             }
-            (Arrival::Shed(reason), _) => {
+            Arrival::Shed(reason) => {
                 core.shed[reason.index()] += 1;
                 Entry::Shed(Overloaded::new(reason))
-            }
-            (Arrival::Admitted | Arrival::Waiting(_), _) => {
-                core.admitted += 1;
-                let in_flight = core.admission.in_flight();
-                drop(core);
-                Entry::Admitted(Permit::new(&self.shared, now, in_flight))
             }
         }
     }

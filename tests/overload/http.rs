@@ -7,7 +7,7 @@ use buttress::{
     cluster::{Cluster, FailureKind, Node, Verdict},
     forward::UpgradeLease,
     overload::{
-        Aimd, Bounds, Error, Fixed, Limit, LimitLayer, Limiter, Priority, Queue, Reason, TermsOf,
+        Aimd, Bounds, Error, Fixed, Limit, LimitLayer, Limiter, Priority, Queue, Reason, Terms, TermsOf,
         http::{AnswerLayer, FromExtensions},
     },
     time::{Clock, Deadline, TokioClock},
@@ -77,7 +77,7 @@ async fn what_is_turned_away_gets_503_and_when_to_come_back() {
 fn terms_are_what_the_application_says_and_not_the_client() {
     let mut request = request();
     request.headers_mut().insert("priority", "u=0".parse().unwrap());
-    assert_eq!(FromExtensions.terms(&request), Default::default());
+    assert_eq!(FromExtensions.terms(&request), Terms::default());
     let at = TokioClock.now();
     request.extensions_mut().insert(Priority::Sheddable);
     request.extensions_mut().insert(Deadline(at));

@@ -53,6 +53,12 @@ pub(crate) struct Gate {
     pub(crate) queue: Queue,
 }
 
+impl Gate {
+    pub(crate) fn new(algorithm: impl LimitAlgorithm) -> Self {
+        Self { algorithm: Box::new(algorithm), queue: Queue::default() }
+    }
+}
+
 /// What happened to the requests that arrived within one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Second {

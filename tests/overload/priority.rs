@@ -1,6 +1,6 @@
 //! Who is turned away when there is twice as much as can be done.
 
-use buttress::overload::{Gradient, Priority, Queue};
+use buttress::overload::{Gradient, Priority};
 
 use crate::model::{Capacity, Gate, SEC, Scenario, simulate};
 
@@ -22,8 +22,7 @@ fn flood(seed: u64) {
         shares: [0.4, 0.3, 0.2, 0.1],
         seed,
     };
-    let gate = Gate { algorithm: Box::new(Gradient::default()), queue: Queue::default() };
-    let report = simulate(scenario, Some(gate));
+    let report = simulate(scenario, Some(Gate::new(Gradient::default())));
     let goodput = Priority::ALL.map(|priority| report.goodput_of(10, 120, priority));
     println!("{:7.2?}", goodput.map(|share| share * 100.0));
     assert!(goodput[3] >= 0.999, "the most critical");

@@ -60,7 +60,9 @@ async fn a_permit_that_comes_back_wakes_one_who_waits_and_no_other() {
     let limiter = limiter(1);
     let held = limiter.acquire(Terms::default()).await.unwrap();
     let mut waiting: Vec<_> = (0..5).map(|_| task::spawn(limiter.acquire(Terms::default()))).collect();
-    waiting.iter_mut().for_each(|waiting| assert_pending!(waiting.poll()));
+    for waiting in &mut waiting {
+        assert_pending!(waiting.poll());
+    }
     let mut held = Some(held);
     for next in 0..5 {
         drop(held.take());
@@ -78,7 +80,9 @@ async fn a_limit_that_grows_lets_in_as_many_as_there_is_room_for() {
     let limiter = Limiter::new(puppet.clone(), Queue::default());
     let mut held = limiter.acquire(Terms::default()).await.unwrap();
     let mut waiting: Vec<_> = (0..9).map(|_| task::spawn(limiter.acquire(Terms::default()))).collect();
-    waiting.iter_mut().for_each(|waiting| assert_pending!(waiting.poll()));
+    for waiting in &mut waiting {
+        assert_pending!(waiting.poll());
+    }
     puppet.limit.store(4, SeqCst);
     held.judge(Verdict::Success);
     assert_eq!(waiting.iter().filter(|waiting| waiting.is_woken()).count(), 3);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress::overload::{Aimd, Bounds, Fixed, Gradient, LimitAlgorithm, Queue};
+use buttress::overload::{Aimd, Bounds, Fixed, Gradient};
 
 use crate::model::{Capacity, Gate, MS, Report, SEC, Scenario, simulate};
 
@@ -32,44 +32,33 @@ fn steps(seed: u64) -> Scenario {
     }
 }
 
-fn gate(algorithm: impl LimitAlgorithm) -> Option<Gate> {
-    Some(Gate { algorithm: Box::new(algorithm), queue: Queue::default() })
-}
-
 /// Answers in time per second in each phase, from 10 s after its beginning.
-fn answered(report: &Report) -> [f64; PHASES.len()] {
-    std::array::from_fn(|phase| {
-        let seconds = &report.0[phase * PHASE + GRACE..(phase + 1) * PHASE];
+fn answered(name: &str, gate: Gate, seed: u64) -> [f64; PHASES.len()] {
+    let Report(seconds) = simulate(steps(seed), Some(gate));
+    let answered = std::array::from_fn(|phase| {
+        let seconds = &seconds[phase * PHASE + GRACE..(phase + 1) * PHASE];
         seconds.iter().map(|second| f64::from(second.answered[2])).sum::<f64>() / seconds.len() as f64
-    })
-}
-
-fn row(name: &str, values: &[f64]) {
-    let cells: String = values.iter().map(|value| format!("{value:>9.1}")).collect();
-    println!("{name:24}{cells}");
+    });
+    println!("{name:16}{answered:7.1?}");
+    answered
 }
 
 #[test]
 fn limits_follow_capacity_to_within_15_percent_of_the_best_in_10_seconds() {
-    let phases: String =
-        PHASES.iter().map(|(workers, speed)| format!("{:>9}", format!("{workers}x{speed}"))).collect();
-    println!("answers in time per second:\n{:24}{phases}", "");
+    println!("answers in time per second, by workers and their speed:\n{:16}{PHASES:?}", "");
     let mut best = [0.0_f64; PHASES.len()];
     for limit in [10, 20, 40, 60] {
-        let answered = answered(&simulate(steps(3), gate(Fixed::new(limit).unwrap())));
-        row(&format!("fixed at {limit}"), &answered);
+        let answered = answered(&format!("fixed at {limit}"), Gate::new(Fixed::new(limit).unwrap()), 3);
         best = std::array::from_fn(|phase| best[phase].max(answered[phase]));
     }
-    row("best", &best);
-    let aimd = || gate(Aimd::new(Bounds::default(), Duration::from_millis(400)));
-    let algorithms: [(&str, fn() -> Option<Gate>); 2] =
-        [("gradient", || gate(Gradient::default())), ("AIMD at 400 ms", aimd)];
-    for (name, make) in algorithms {
+    let threshold = Duration::from_millis(400);
+    let gates: [(&str, &dyn Fn() -> Gate); 2] = [
+        ("gradient", &|| Gate::new(Gradient::default())),
+        ("AIMD at 400 ms", &|| Gate::new(Aimd::new(Bounds::default(), threshold))),
+    ];
+    for (name, gate) in gates {
         for seed in [3, 4] {
-            let report = simulate(steps(seed), make());
-            let answered = answered(&report);
-            row(name, &answered);
-            for (phase, (answered, best)) in answered.into_iter().zip(best).enumerate() {
+            for (phase, (answered, best)) in answered(name, gate(), seed).into_iter().zip(best).enumerate() {
                 assert!(answered >= 0.85 * best, "{name}: {answered} of {best} in phase {phase}");
             }
         }
@@ -85,8 +74,8 @@ fn nothing_is_shed_for_the_sake_of_a_measurement() {
             capacity: vec![Capacity { from: 0, workers: 20, speed: 1.0 }],
             ..steps(seed)
         };
-        let report = simulate(steady, gate(Gradient::default()));
-        let shed: u32 = report.0[GRACE..].iter().map(|second| second.shed).sum();
+        let Report(seconds) = simulate(steady, Some(Gate::new(Gradient::default())));
+        let shed: u32 = seconds[GRACE..].iter().map(|second| second.shed).sum();
         assert_eq!(shed, 0, "in ten minutes at {utilisation}");
     }
 }

@@ -21,7 +21,7 @@ pub trait LimitAlgorithm: Debug + Send + 'static {
     fn observe(&mut self, sample: Sample, now: Instant);
 }
 
-impl<A: LimitAlgorithm + ?Sized> LimitAlgorithm for Box<A> {
+impl<T: LimitAlgorithm + ?Sized> LimitAlgorithm for Box<T> {
     fn limit(&self) -> usize {
         (**self).limit()
     }
