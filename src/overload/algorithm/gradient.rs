@@ -25,6 +25,9 @@ const STRAIN: u32 = 15;
 /// little of it.
 const DRAIN: f64 = 0.5;
 const DRAIN_STEPS: u32 = 5;
+/// What latency has to keep of itself in a drain for the load not to be to blame. (It keeps half, where all of it is due
+/// to the load, and all, where none of it is.)
+const FLAT: f64 = 0.7;
 
 /// How much one window counts in the unloaded latency: with little load or a lower latency than known, and at the end of
 /// a drain.
@@ -53,6 +56,8 @@ pub struct Gradient {
     limit: f64,
     /// The mean latency without load, in seconds, once known.
     unloaded: Option<f64>,
+    /// The mean latency of late.
+    current: Option<f64>,
     window: Option<Window>,
     /// The length of the window.
     span: Duration,
@@ -93,6 +98,7 @@ impl Gradient {
             tolerance: TOLERANCE,
             limit: bounds.start(),
             unloaded: None,
+            current: None,
             window: None,
             span: WINDOW,
             strain: 0,
@@ -118,7 +124,10 @@ impl Gradient {
             0 => self.step(window),
             DRAIN_STEPS => {
                 (self.drain, self.strain) = (0, 0);
-                self.measure(window, DRAIN_WEIGHT);
+                let is_flat = window.mean() > self.current.map(|current| FLAT * current);
+                if is_flat || window.mean() < self.unloaded {
+                    self.measure(window, DRAIN_WEIGHT);
+                }
             }
             _ => self.drain += 1,
         }
@@ -134,6 +143,10 @@ impl Gradient {
             (Some(unloaded), Some(mean)) if mean > 0.0 => (self.tolerance * unloaded / mean).min(1.0),
             _ => 1.0,
         };
+        if let Some(mean) = window.mean() {
+            let current = self.current.get_or_insert(mean);
+            *current += SMOOTHING * (mean - *current);
+        }
         let is_strained = is_used && gradient < 1.0;
         self.strain = if is_strained { self.strain + 1 } else { self.strain.saturating_sub(1) };
         if self.strain >= STRAIN {
