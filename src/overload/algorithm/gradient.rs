@@ -42,9 +42,11 @@ const DRAIN_WEIGHT: f64 = 0.7;
 /// of the limit was used changes nothing, as it says nothing about the limit.
 ///
 /// The unloaded latency is measured in passing: when there is little to do, or when latency falls. Only if latency stays
-/// too high for some fifteen windows is the limit brought down to half, step by step, to see whether latency falls with it (then there are too
-/// many requests) or not (then the service has become slower, and its new latency is the measure). In a healthy service
-/// this never happens, nor are requests turned away for a measurement: those that wait do so a little longer.
+/// too high for some fifteen windows is the limit brought down to half, step by step, to see whether latency falls with
+/// it (then there are too many requests) or not (then the service has become slower, and its new latency is the measure).
+/// In a healthy service this hardly ever happens, nor are requests turned away for a measurement: those that wait do so a
+/// little longer.
+///
 /// O(1) for each sample.
 ///
 /// Source: Netflix's concurrency-limits, `Gradient2Limit`. Its long-term mean follows the latency of an overload that
@@ -243,7 +245,7 @@ mod tests {
         for workers in [10, 20, 100, 400] {
             let (mut gradient, clock) = (Gradient::default(), ManualClock::new());
             run(&mut gradient, &clock, 60_000, saturating(workers, 0.05));
-            // An hour of overload does not carry it away.
+            // Ten minutes of overload do not carry it away.
             let limits = run(&mut gradient, &clock, 600_000, saturating(workers, 0.05));
             let (least, most) = (limits.iter().min().unwrap(), limits.iter().max().unwrap());
             assert!(
