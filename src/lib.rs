@@ -6,10 +6,13 @@
 //! |---|---|
 //! | [`cluster`] | knows the nodes that can serve a request, and how each of them is doing |
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
+//! | [`health`] | asks each node how it is, and ejects those whose traffic goes wrong |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
 //! | [`overload`] | limits what a service does at once, and turns away what it cannot do in time |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
-//! | `forward` (feature `http`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
+//! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `sticky` (feature `signed`) | keeps each client with the node that knows it |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
 //! # Five minutes
@@ -44,9 +47,13 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; [`overload::http`](overload): 503 with `Retry-After`; `forward`: headers, client addresses |
-//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper |
+//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; [`overload::http`](overload): 503 with `Retry-After`; `forward`: headers, client addresses; `route` |
+//! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are; `health::TcpCheck` |
+//! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper; `health::HttpCheck` |
+//! | `tls` | servers behind `forward::Upstream` over https, with rustls |
+//! | `grpc` | `health::GrpcCheck`: a health check by gRPC |
 //! | `dns` | `discover::dns`: nodes found through DNS |
+//! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |
 //! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
@@ -64,11 +71,16 @@ pub mod balance;
 pub mod cache;
 pub mod cluster;
 pub mod discover;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "tcp"))]
 pub mod forward;
+pub mod health;
 pub mod overload;
 pub mod placement;
 pub mod rng;
+#[cfg(feature = "http")]
+pub mod route;
+#[cfg(feature = "signed")]
+pub mod sticky;
 pub mod time;
 
 /// The README's code compiles and runs.

@@ -9,10 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// A source of monotonic time.
+/// When the answer to a request is no longer wanted: what a request carries along, as an extension if it is an HTTP one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline(pub Instant);
+
+/// A source of time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,17 +30,23 @@ use std::{
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The current instant. Never earlier than an instant it gave before.
     fn now(&self) -> Instant;
+
+    /// The time of day, for what other machines have to understand: it may jump either way.
+    #[allow(clippy::disallowed_methods, reason = "this module is where clocks are read")]
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Instant {
         (**self).now()
     }
-}
 
-/// When nobody waits for an answer any more: for the extensions of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Deadline(pub Instant);
+    fn wall(&self) -> SystemTime {
+        (**self).wall()
+    }
+}
 
 /// Tokio's clock: the system's monotonic clock, or the virtual one while time is paused in a test.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +57,9 @@ impl Clock for TokioClock {
         tokio::time::Instant::now().into_std()
     }
 }
+
+/// Where the time of day of a [`ManualClock`] begins, after the Unix epoch.
+const MANUAL_EPOCH: Duration = Duration::from_secs(1_577_836_800);
 
 /// A clock that moves only when told to. Clones share the time.
 #[derive(Clone, Debug)]
@@ -60,6 +73,10 @@ impl ManualClock {
     #[allow(clippy::disallowed_methods, reason = "this module is where clocks are read")]
     pub fn new() -> Self {
         Self { origin: Instant::now(), elapsed_nanos: Arc::default() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.elapsed_nanos.load(Relaxed))
     }
 
     /// Moves the clock forward, at most to 584 years after it was made.
@@ -77,6 +94,11 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
-        self.origin + Duration::from_nanos(self.elapsed_nanos.load(Relaxed))
+        self.origin + self.elapsed()
+    }
+
+    /// Begins at 2020-01-01 00:00:00 UTC.
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + MANUAL_EPOCH + self.elapsed()
     }
 }

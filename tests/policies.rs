@@ -230,7 +230,8 @@ fn the_only_healthy_node_of_a_thousand_is_always_found() {
     for policy in policies() {
         let cluster = Cluster::new((0..1000).map(|i| (Node::new(i.to_string()), i))).unwrap();
         for i in (0..1000).filter(|&i| i != 617) {
-            cluster.set_health(i.to_string(), Health::Down).unwrap();
+            let health = if i % 2 == 0 { Health::Down } else { Health::Draining };
+            cluster.set_health(i.to_string(), health).unwrap();
         }
         let balance = Balance::new(cluster, policy).levels(Levels::default().panic(0));
         for key in 0..200_u64 {

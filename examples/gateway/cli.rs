@@ -14,8 +14,9 @@ Without --upstream and --config it starts three small web servers of different s
 Options:
   --listen ADDR    where clients come in [127.0.0.1:8080]
   --admin ADDR     where status and control are, for trusted people only [127.0.0.1:8081 or the next that is free]
-  --upstream URL   a server to pass requests on to, such as http://10.0.0.7:8080; may be given several times
-  --config FILE    all there is to set, in TOML: see examples/gateway/gateway.toml
+  --upstream URL   a server to pass requests on to, such as http://10.0.0.7:8080 or https://shop.internal; may be given
+                   several times
+  --config FILE    all there is to set, TLS for clients included, in TOML: see examples/gateway/gateway.toml
   --policy NAME    how a server is chosen: least_response_time (unless given), least_request, round_robin,
                    weighted_round_robin, random, weighted_random, ip_hash, consistent_hash
   --help           prints this

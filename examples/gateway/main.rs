@@ -11,6 +11,7 @@
 //! | `config` | the configuration file, checked as it is read |
 //! | `stack` | **the services: proxy, retry, balance, upstream** |
 //! | `server` | connections: accept, bound, finish |
+//! | `tls` | https: handshakes, and which certificate is shown to whom |
 //! | `admin` | the admin port |
 //! | `status` | what is measured of the nodes |
 //! | `view`, `table` | the terminal |
@@ -24,6 +25,7 @@ mod server;
 mod stack;
 mod status;
 mod table;
+mod tls;
 mod view;
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
@@ -37,8 +39,9 @@ use tokio::{
 use crate::{
     cli::{Args, Command},
     config::{Config, Problem},
-    server::Server,
+    server::{Doors, Server},
     status::Status,
+    tls::Terminator,
 };
 
 /// Where the admin port is when nobody says where, and how many ports further it may go when others have it.
@@ -60,6 +63,9 @@ pub(crate) enum Failure {
     /// An address is taken, or not ours.
     #[error("cannot listen on {addr}: {source}\n{remedy}")]
     Listen { addr: SocketAddr, remedy: &'static str, source: std::io::Error },
+    /// TLS cannot be spoken.
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     /// The system refused something else.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -73,7 +79,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) | Self::Nodes(_) => 2,
-            Self::Listen { .. } | Self::System(_) | Self::Unfinished(_) => 1,
+            Self::Listen { .. } | Self::Tls(_) | Self::System(_) | Self::Unfinished(_) => 1,
         }
     }
 }
@@ -108,9 +114,24 @@ async fn run(args: Args) -> Result<(), Failure> {
         config.upstream = embedded::start().await?;
     }
 
-    let listener = listen(config.listen, "choose another address with --listen").await?;
+    let clear = listen(config.listen, "choose another address with --listen").await?;
+    let tls = match &config.tls {
+        Some(tls) => {
+            let listener =
+                listen(tls.listen, "choose another address in the configuration, at [tls]").await?;
+            let certificates = Arc::clone(&tls.certificates);
+            Some((listener, Terminator::new(certificates, &tls.versions(), config.timeouts.handshake)?))
+        }
+        None => None,
+    };
     let admin = listen_admin(config.admin).await?;
-    let (addr, admin_addr) = (listener.local_addr()?, admin.local_addr()?);
+    let doors = Doors { clear, tls };
+    let banner = view::Banner {
+        addr: doors.clear.local_addr()?,
+        tls: doors.tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?,
+        admin: admin.local_addr()?,
+        is_demo,
+    };
 
     let gateway = stack::build(&config)?;
     let server = Server::new(gateway.proxy, &config);
@@ -118,9 +139,9 @@ async fn run(args: Args) -> Result<(), Failure> {
         Arc::new(Status::new(gateway.cluster.clone(), config.policy.to_string(), server.connections()));
     let admin =
         tokio::spawn(admin::serve(admin, admin::Nodes::new(gateway.cluster, &config), Arc::clone(&status)));
-    let view = tokio::spawn(view::run(view::Banner { addr, admin: admin_addr, is_demo }, status));
+    let view = tokio::spawn(view::run(banner, status));
 
-    let drained = server.run(listener, stop_signal()?).await;
+    let drained = server.run(doors, stop_signal()?).await;
     // What the terminal showed last stays; the admin port stayed open while requests were finished.
     view.abort();
     admin.abort();

@@ -129,6 +129,7 @@ impl NodeStatus {
         let health = match state.health() {
             Health::Unknown => "unknown",
             Health::Up => "up",
+            Health::Draining => "draining",
             Health::Down => "down",
         };
         Self {

@@ -20,6 +20,7 @@ const LINE: Duration = Duration::from_secs(1);
 /// What is said once.
 pub(crate) struct Banner {
     pub(crate) addr: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) is_demo: bool,
 }
@@ -45,9 +46,12 @@ pub(crate) async fn run(banner: Banner, status: Arc<Status>) {
 
 impl Banner {
     fn show(&self) -> io::Result<()> {
-        let Self { addr, admin, is_demo } = self;
+        let Self { addr, tls, admin, is_demo } = self;
         let mut out = io::stdout().lock();
         writeln!(out, "gateway  http://{addr}")?;
+        if let Some(tls) = tls {
+            writeln!(out, "gateway  https://{tls}")?;
+        }
         writeln!(out, "admin    http://{admin}/status")?;
         if !admin.ip().is_loopback() {
             writeln!(out, "warning: whoever reaches the admin port may redirect all traffic")?;

@@ -56,6 +56,13 @@ impl Budget {
         Ok(Self { deposit: (ratio * PRICE as f64).round() as u64, cap, saved: AtomicU64::new(full) })
     }
 
+    /// One retry for each request, and `burst` on top.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn per_request(burst: u32) -> Self {
+        let full = u64::from(burst) * PRICE;
+        Self { deposit: PRICE, cap: full.max(2 * PRICE), saved: AtomicU64::new(full) }
+    }
+
     /// Counts a request.
     pub fn deposit(&self) {
         let _ = self.saved.fetch_update(Relaxed, Relaxed, |saved| {

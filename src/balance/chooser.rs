@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
-use crate::cluster::{Cluster, Endpoint, Member, Version};
+use crate::{
+    cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version},
+    rng::Rng,
+};
 
 /// How priorities and zones divide the traffic.
 ///
@@ -199,6 +202,28 @@ impl<S> Chooser<S> {
         None
     }
 
+    /// The node with this id, if it can take the request: draining ones can.
+    pub(super) fn choose_pinned(&self, id: &NodeId, cx: &mut PickCx<'_>, epoch: u64) -> Option<&Endpoint<S>> {
+        if self.counted.load(Ordering::Relaxed) != epoch {
+            self.count(epoch);
+        }
+        let endpoint = self.version.get(id)?;
+        let Member { node, state, .. } = &*endpoint.member;
+        cx.set_panic(self.ignores_health(&endpoint.member));
+        let is_fit = node.admin != Admin::Down && (state.is_fit() || cx.in_panic());
+        (is_fit && !state.is_full() && !cx.was_tried(&endpoint.member)).then_some(&**endpoint)
+    }
+
+    /// The node that a permit is for, unless it has left.
+    pub(super) fn endpoint_of(&self, permit: &Permit) -> Option<&Endpoint<S>> {
+        let endpoint = self.version.get(&permit.node)?;
+        Arc::ptr_eq(&endpoint.member.state, &permit.state).then_some(&**endpoint)
+    }
+
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Member> {
+        self.version.get(id).map(|endpoint| &*endpoint.member)
+    }
+
     /// Whether [`choose`](Self::choose) would find a node: the policies' contract is to find one if there is any.
     pub(super) fn could_choose(&self, cx: &mut PickCx<'_>, epoch: u64) -> bool {
         if self.counted.load(Ordering::Relaxed) != epoch {
@@ -213,7 +238,8 @@ impl<S> Chooser<S> {
 
     #[inline]
     fn pick(&self, group: &Group, cx: &mut PickCx<'_>) -> Option<&Endpoint<S>> {
-        let index = group.picker.pick(&group.nodes, cx)?;
+        let index =
+            if cx.minds_ramps() { group.pick_gently(cx)? } else { group.picker.pick(&group.nodes, cx)? };
         let endpoint = *group.endpoints.get(index)?;
         Some(&self.version.endpoints()[endpoint as usize])
     }
@@ -256,7 +282,7 @@ impl<S> Chooser<S> {
 
     fn count_usable(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
-            let usable = capacity(&group.nodes, |member| member.state.health().is_usable());
+            let usable = capacity(&group.nodes, |member| member.state.is_usable());
             group.usable.store(usable, Ordering::Relaxed);
         }
     }
@@ -264,26 +290,85 @@ impl<S> Chooser<S> {
     /// Why nothing could be chosen.
     pub(super) fn explain(&self, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode::default();
-        let total = self.total_health();
-        // A node that is down stays so when it has less to do: it is full only where health is ignored.
-        let ignores_health = |member: &Member| {
-            let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
-            tier.is_some_and(|tier| self.is_in_panic(tier, total))
-        };
         for member in self.version.iter() {
-            let count = if !member.node.takes_new_picks() {
-                &mut why.inactive
-            } else if cx.was_tried(member) {
-                &mut why.tried
-            } else if member.state.is_full() && (member.state.health().is_usable() || ignores_health(member))
-            {
-                &mut why.full
-            } else {
-                &mut why.unhealthy
-            };
-            *count += 1;
+            let is_inactive = !member.node.takes_new_picks();
+            self.count_out(member, is_inactive, cx, &mut why);
         }
         why
+    }
+
+    /// Why the one node that was asked for could not be chosen.
+    #[cold]
+    pub(super) fn explain_pinned(&self, id: &NodeId, cx: &PickCx<'_>) -> NoNode {
+        let mut why = NoNode { is_pinned: true, ..NoNode::default() };
+        if let Some(endpoint) = self.version.get(id) {
+            let is_inactive = endpoint.member.node.admin == Admin::Down;
+            self.count_out(&endpoint.member, is_inactive, cx, &mut why);
+        }
+        why
+    }
+
+    fn count_out(&self, member: &Member, is_inactive: bool, cx: &PickCx<'_>, why: &mut NoNode) {
+        // A node that is down stays so when it has less to do: it is full only where health is ignored.
+        let may_be_used = || member.state.is_usable() || self.ignores_health(member);
+        let count = if is_inactive {
+            &mut why.inactive
+        } else if cx.was_tried(member) {
+            &mut why.tried
+        } else if member.state.is_full() && may_be_used() {
+            &mut why.full
+        } else {
+            &mut why.unhealthy
+        };
+        *count += 1;
+    }
+
+    /// Whether the node's priority is in panic.
+    pub(super) fn ignores_health(&self, member: &Member) -> bool {
+        let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);
+        tier.is_some_and(|tier| self.is_in_panic(tier, self.total_health()))
+    }
+}
+
+impl Group {
+    /// As the picker does, but spares nodes that have not warmed up yet.
+    #[cold]
+    fn pick_gently(&self, cx: &mut PickCx<'_>) -> Option<usize> {
+        let nodes = &self.nodes;
+        let now = cx.nanos_since(nodes.origin());
+        if let Some(fed) = self.feed(cx, now) {
+            return Some(fed);
+        }
+        let chosen = self.picker.pick(nodes, cx)?;
+        let Some(ramp) = nodes.get(chosen)?.state.ramp(now) else { return Some(chosen) };
+        let is_admitted = match cx.key {
+            // The same keys from the first one on, and in every process.
+            Some(key) => Rng::seeded(!key.get()).unit() < ramp.share,
+            // The other part it was fed.
+            None => cx.rng.unit() < ramp.share - ramp.floor,
+        };
+        if is_admitted {
+            return Some(chosen);
+        }
+        cx.spare_at(Some(now));
+        let other = self.picker.pick(nodes, cx);
+        cx.spare_at(None);
+        // Where nobody has warmed up, the policy's choice stands.
+        other.or(Some(chosen))
+    }
+
+    /// A node that has not warmed up, as often as its least share says: the policy might never choose it. Requests with
+    /// keys stay out of it, and so do retries.
+    fn feed(&self, cx: &mut PickCx<'_>, now: u64) -> Option<usize> {
+        if cx.key.is_some() || !cx.is_open() {
+            return None;
+        }
+        let (index, point) = (cx.rng.below(self.nodes.len()), cx.rng.unit());
+        let member = self.nodes.get(index)?;
+        let ramp = member.state.ramp(now)?;
+        let times_even =
+            f64::from(member.node.weight) * self.nodes.len() as f64 / self.capacity.max(1) as f64;
+        (point < ramp.floor * times_even && cx.can_take(member)).then_some(index)
     }
 }
 
@@ -342,7 +427,7 @@ fn draw(point: &mut u64, bound: u64) -> u64 {
 
 /// Mixes a key's bits anew, so that the choice of tier says nothing about the place on a ring.
 fn spread(key: u64) -> u64 {
-    crate::rng::Rng::seeded(key).next_u64()
+    Rng::seeded(key).next_u64()
 }
 
 fn capacity(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {

@@ -8,12 +8,21 @@ use crate::cluster::NodeId;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// No node could take the request. It was sent nowhere.
+    /// No node could take the request, or none but those that had failed it.
     NoNode(NoNode),
     /// Every node was full, and so was the queue. The request was sent nowhere.
     QueueFull,
     /// Every node was full for as long as the queue lets a request wait. It was sent nowhere.
     QueueTimeout(Duration),
+    /// No answer came in the time that the request or its last try had.
+    Timeout {
+        /// How long that was.
+        limit: Duration,
+        /// The node that had the request then. `None` if it was waiting for one.
+        node: Option<NodeId>,
+        /// How many nodes had it in all.
+        tries: u32,
+    },
     /// A node was chosen, and failed.
     Node {
         /// Which one.
@@ -27,7 +36,12 @@ impl<E> Error<E> {
     /// Whether the request was sent to no node, so that sending it again cannot do anything twice. False where a node was
     /// chosen, even if it never became ready.
     pub fn is_unsent(&self) -> bool {
-        !matches!(self, Self::Node { .. })
+        match self {
+            Self::NoNode(nodes) => nodes.tried == 0,
+            Self::QueueFull | Self::QueueTimeout(_) => true,
+            Self::Timeout { tries, .. } => *tries == 0,
+            Self::Node { .. } => false,
+        }
     }
 
     /// Whether there is too much to do for the nodes that there are.
@@ -35,7 +49,7 @@ impl<E> Error<E> {
         match self {
             Self::QueueFull | Self::QueueTimeout(_) => true,
             Self::NoNode(nodes) => nodes.full > 0,
-            Self::Node { .. } => false,
+            Self::Timeout { .. } | Self::Node { .. } => false,
         }
     }
 
@@ -54,6 +68,10 @@ impl<E: fmt::Display> fmt::Display for Error<E> {
             Self::NoNode(nodes) => nodes.fmt(f),
             Self::QueueFull => f.write_str("every node is full, and so is the queue"),
             Self::QueueTimeout(waited) => write!(f, "every node stayed full for {waited:?}"),
+            Self::Timeout { limit, node: Some(node), .. } => {
+                write!(f, "node {node} gave no answer, and {limit:?} were over")
+            }
+            Self::Timeout { limit, node: None, .. } => write!(f, "no node took the request within {limit:?}"),
             Self::Node { node, .. } => write!(f, "node {node} failed"),
         }
     }
@@ -74,17 +92,23 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
 pub struct NoNode {
     /// Nodes that are draining, have weight 0 or are down by the operator's word.
     pub inactive: usize,
-    /// Nodes that health checks found down.
+    /// Nodes that health checks found down, or that are ejected for what became of their requests.
     pub unhealthy: usize,
     /// Nodes that have as much in flight as they may.
     pub full: usize,
     /// Nodes that this request was tried on before.
     pub tried: usize,
+    /// Whether one node alone was asked, because the request is [pinned](super::Affinity::Require) to it.
+    pub is_pinned: bool,
 }
 
 impl fmt::Display for NoNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no node can take the request: ")?;
+        f.write_str(if self.is_pinned {
+            "the node that the request is pinned to cannot take it: "
+        } else {
+            "no node can take the request: "
+        })?;
         let states = [
             (self.unhealthy, "unhealthy"),
             (self.inactive, "inactive"),
@@ -96,7 +120,11 @@ impl fmt::Display for NoNode {
             write!(f, "{separator}{count} {state}")?;
             separator = ", ";
         }
-        if separator.is_empty() { f.write_str("the cluster is empty") } else { Ok(()) }
+        match (separator, self.is_pinned) {
+            ("", true) => f.write_str("it is not there"),
+            ("", false) => f.write_str("the cluster is empty"),
+            _ => Ok(()),
+        }
     }
 }
 

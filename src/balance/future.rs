@@ -10,19 +10,24 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Classify, Complete, Error};
-use crate::cluster::{LoadGuard, NodeId, Verdict};
+use super::{Classify, Complete, Error, RetryAfter, acquire::Acquired};
+use crate::cluster::{FailureKind, LoadGuard, Member, NodeId, Verdict};
 
 /// Finds a service that is ready. Boxed, as it is off the usual path.
-pub(super) type Acquire<S, E> = Pin<Box<dyn Future<Output = Result<(S, LoadGuard), Error<E>>> + Send>>;
+pub(super) type Acquire<S, E> = Pin<Box<dyn Future<Output = Result<Acquired<S>, Error<E>>> + Send>>;
 
 /// What came of a request at one node.
 pub(super) struct Outcome<T, E> {
     pub(super) result: Result<T, Error<E>>,
-    /// The verdict on the node that answered, if one did.
-    pub(super) verdict: Option<Verdict>,
-    /// The node that failed.
-    pub(super) failed: Option<NodeId>,
+    /// Unless the node did its work, or none had the request.
+    pub(super) failure: Option<Failure>,
+}
+
+/// How a node failed a request that it had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    pub(super) retry_after: Option<RetryAfter>,
 }
 
 pin_project! {
@@ -44,7 +49,7 @@ pin_project! {
     {
         Acquiring { acquire: Acquire<S, S::Error>, rest: Option<(Req, J, C)> },
         Calling { #[pin] call: S::Future, guard: Option<LoadGuard>, judge: J, complete: C },
-        Failed { error: Option<Error<S::Error>> },
+        Over { error: Option<Error<S::Error>> },
     }
 }
 
@@ -58,7 +63,41 @@ impl<S: Service<Req>, Req, J, C> Attempt<S, Req, J, C> {
     }
 
     pub(super) fn failed(error: Error<S::Error>) -> Self {
-        Self { step: Step::Failed { error: Some(error) } }
+        Self { step: Step::Over { error: Some(error) } }
+    }
+
+    /// One that stays pending, as all do after their outcome.
+    pub(super) fn over() -> Self {
+        Self { step: Step::Over { error: None } }
+    }
+
+    /// Whether no node could take it.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.step, Step::Over { error: Some(_) })
+    }
+
+    /// Whether it waits for a node to take it.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.step, Step::Acquiring { .. })
+    }
+
+    /// The node that has the request at the moment.
+    pub(super) fn node(&self) -> Option<&Member> {
+        match &self.step {
+            Step::Calling { guard, .. } => guard.as_ref().map(LoadGuard::member),
+            _ => None,
+        }
+    }
+
+    /// Gives the request up, because the node that has it takes too long. Says which one.
+    pub(super) fn time_out(mut self: Pin<&mut Self>) -> Option<NodeId> {
+        let StepProj::Calling { guard, .. } = self.as_mut().project().step.project() else { return None };
+        let mut guard = guard.take()?;
+        guard.judge(Verdict::Failure(FailureKind::Timeout));
+        let node = guard.member().node.id.clone();
+        // The call first, then the guard: it counts until nothing of it is left.
+        self.set(Self::over());
+        Some(node)
     }
 }
 
@@ -68,10 +107,12 @@ where
     J: Classify<S::Response, S::Error>,
     C: Complete<S::Response>,
 {
-    /// As `Future::poll`, which must not be called again after it was ready; then it stays pending.
+    /// As `Future::poll`, but stays pending after it was ready. Nodes that fail, or fail to become ready, are added to
+    /// `tried`.
     pub(super) fn poll_outcome(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
+        tried: &mut Vec<NodeId>,
     ) -> Poll<Outcome<C::Response, S::Error>> {
         let mut step = self.project().step;
         loop {
@@ -80,11 +121,12 @@ where
                     let acquired = ready!(acquire.as_mut().poll(cx));
                     let Some((request, judge, complete)) = rest.take() else { return Poll::Pending };
                     step.set(match acquired {
-                        Ok((mut service, guard)) => {
+                        Ok(Acquired { mut service, guard, failed }) => {
+                            tried.extend(failed);
                             let call = service.call(request);
                             Step::Calling { call, guard: Some(guard), judge, complete }
                         }
-                        Err(error) => Step::Failed { error: Some(error) },
+                        Err(error) => Step::Over { error: Some(error) },
                     });
                 }
                 StepProj::Calling { call, guard, judge, complete } => {
@@ -96,16 +138,25 @@ where
                     let verdict = judge.classify(result.as_ref());
                     guard.judge(verdict);
                     let node = || guard.member().node.id.clone();
-                    let failed = matches!(verdict, Verdict::Failure(_)).then(node);
+                    let failure = match verdict {
+                        Verdict::Failure(kind) => {
+                            tried.push(node());
+                            let is_refusal = matches!(kind, FailureKind::Overloaded | FailureKind::Throttled);
+                            let retry_after =
+                                if is_refusal { judge.retry_after(result.as_ref()) } else { None };
+                            Some(Failure { kind, retry_after })
+                        }
+                        _ => None,
+                    };
                     let result = match result {
                         Ok(response) => Ok(complete.complete(guard, response)),
                         Err(source) => Err(Error::Node { node: node(), source }),
                     };
-                    return Poll::Ready(Outcome { result, verdict: Some(verdict), failed });
+                    return Poll::Ready(Outcome { result, failure });
                 }
-                StepProj::Failed { error } => {
+                StepProj::Over { error } => {
                     let Some(error) = error.take() else { return Poll::Pending };
-                    return Poll::Ready(Outcome { result: Err(error), verdict: None, failed: None });
+                    return Poll::Ready(Outcome { result: Err(error), failure: None });
                 }
             }
         }
@@ -145,6 +196,6 @@ where
     type Output = Result<C::Response, Error<S::Error>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().attempt.poll_outcome(cx).map(|outcome| outcome.result)
+        self.project().attempt.poll_outcome(cx, &mut Vec::new()).map(|outcome| outcome.result)
     }
 }

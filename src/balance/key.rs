@@ -1,5 +1,6 @@
 //! What a request is about, for policies that hash.
 
+use super::Affinity;
 use crate::placement::KeyHash;
 
 /// Finds the key of a request.
@@ -8,6 +9,12 @@ use crate::placement::KeyHash;
 pub trait KeyOf<Req> {
     /// The key of this request, if it has one.
     fn key(&self, request: &Req) -> Option<KeyHash>;
+
+    /// The node that this request is pinned to, if it is: see [`Affinity`].
+    fn affinity(&self, request: &Req) -> Option<Affinity> {
+        let _ = request;
+        None
+    }
 }
 
 impl<Req, F: Fn(&Req) -> Option<KeyHash>> KeyOf<Req> for F {

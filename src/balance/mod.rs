@@ -1,7 +1,8 @@
 //! Sends each request to one node of a cluster.
 //!
 //! A [`Policy`] says which node, [`Balance`] calls it: a cheap-clone `Service` that needs no worker task, sees the
-//! request before it picks, and allocates nothing on the usual path. [`Retry`] goes on to another node where that is safe.
+//! request before it picks, and allocates nothing on the usual path. [`Retry`] goes on to another node where that is
+//! safe, and asks a second one beside a slow one.
 //!
 //! ```
 //! use buttress::{balance::{Balance, LeastRequest}, cluster::{Cluster, Node}};
@@ -25,12 +26,15 @@
 //! ```
 
 mod acquire;
+mod affinity;
+mod backoff;
 mod budget;
 mod chooser;
 mod classify;
 mod complete;
 mod error;
 mod future;
+mod hedge;
 #[cfg(feature = "http")]
 pub mod http;
 mod key;
@@ -40,15 +44,20 @@ mod pick;
 mod policy;
 mod retry;
 mod service;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 pub(crate) use self::pick::any_eligible;
 pub use self::{
+    affinity::Affinity,
+    backoff::{Backoff, InvalidBackoff},
     budget::{Budget, InvalidRatio},
     chooser::Levels,
-    classify::{Classify, ErrorsFail},
+    classify::{Classify, ErrorsFail, RetryAfter},
     complete::{Complete, Guard, OnResponse},
     error::{Error, NoNode},
     future::ResponseFuture,
+    hedge::{Hedge, InvalidQuantile},
     key::{KeyOf, NoKey},
     layer::BalanceLayer,
     nodes::Nodes,

@@ -88,13 +88,30 @@ pub struct PickCx<'a> {
     /// Nanoseconds of the cluster's time, once asked for.
     nanos: Cell<Option<u64>>,
     tried: &'a [NodeId],
+    /// The time, if nodes that have not warmed up by then are ruled out.
+    spares_at: Option<u64>,
+    /// Whether no node is ruled out.
+    is_open: bool,
     panic: bool,
+    /// Whether some node may not have warmed up yet.
+    minds_ramps: bool,
 }
 
 impl<'a> PickCx<'a> {
     /// A choice that takes the time from `clock` and randomness from `rng`.
     pub fn new(clock: &'a dyn Clock, rng: Rng) -> Self {
-        Self { key: None, rng, clock, now: Cell::new(None), nanos: Cell::new(None), tried: &[], panic: false }
+        Self {
+            key: None,
+            rng,
+            clock,
+            now: Cell::new(None),
+            nanos: Cell::new(None),
+            tried: &[],
+            spares_at: None,
+            is_open: true,
+            panic: false,
+            minds_ramps: false,
+        }
     }
 
     /// Sets what the request is about.
@@ -108,6 +125,7 @@ impl<'a> PickCx<'a> {
     #[must_use]
     pub fn tried(mut self, tried: &'a [NodeId]) -> Self {
         self.tried = tried;
+        self.is_open = tried.is_empty();
         self
     }
 
@@ -115,19 +133,39 @@ impl<'a> PickCx<'a> {
     /// with room for one more request.
     #[inline]
     pub fn can_take(&self, member: &Member) -> bool {
-        self.has_room(&member.state) && (self.tried.is_empty() || !self.was_tried(member))
+        self.has_room(&member.state) && (self.is_open || !self.is_ruled_out(member))
     }
 
     /// As [`can_take`](Self::can_take), for the node at an index of `nodes`, which must be in range: one step faster.
     #[inline]
     pub(crate) fn can_take_at(&self, nodes: &Nodes, index: usize) -> bool {
-        self.has_room(&nodes.states()[index]) && (self.is_first_try() || !self.was_tried(&nodes[index]))
+        self.has_room(&nodes.states()[index]) && (self.is_open || !self.is_ruled_out(&nodes[index]))
     }
 
-    /// Whether no node was tried before.
+    /// Whether no node is ruled out for what is known of this choice, whatever its state: none was tried before.
     #[inline]
-    pub(crate) fn is_first_try(&self) -> bool {
-        self.tried.is_empty()
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    #[cold]
+    fn is_ruled_out(&self, member: &Member) -> bool {
+        self.was_tried(member) || self.spares_at.is_some_and(|now| member.state.ramp(now).is_some())
+    }
+
+    /// Rules nodes out, or no longer, that have not warmed up at `now`.
+    pub(crate) fn spare_at(&mut self, now: Option<u64>) {
+        self.spares_at = now;
+        self.is_open = self.tried.is_empty() && now.is_none();
+    }
+
+    pub(crate) fn mind_ramps(&mut self) {
+        self.minds_ramps = true;
+    }
+
+    #[inline]
+    pub(crate) fn minds_ramps(&self) -> bool {
+        self.minds_ramps
     }
 
     #[inline]
@@ -169,6 +207,10 @@ impl<'a> PickCx<'a> {
 
     pub(crate) fn set_panic(&mut self, panic: bool) {
         self.panic = panic;
+    }
+
+    pub(crate) fn in_panic(&self) -> bool {
+        self.panic
     }
 
     pub(crate) fn was_tried(&self, member: &Member) -> bool {

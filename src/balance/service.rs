@@ -12,13 +12,15 @@ use arc_swap::ArcSwap;
 use tower_service::Service;
 
 use super::{
-    Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx, Policy,
-    acquire::{Search, Waiting, acquire},
+    Affinity, Classify, Complete, Error, ErrorsFail, KeyOf, Levels, NoKey, NoNode, OnResponse, PickCx,
+    Policy,
+    acquire::{Search, acquire},
+    affinity::Wanted,
     chooser::Chooser,
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, LoadGuard, NodeId, Subscriber},
+    cluster::{Cluster, Endpoint, LoadGuard, Member, NodeId, Probe, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -137,7 +139,7 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
     where
         S: Clone,
     {
-        self.shared.pick(key, &[])
+        self.shared.pick(Wanted { key, ..Wanted::default() })
     }
 
     fn restart(self, levels: Levels, queue: Option<Queue>) -> Self {
@@ -157,23 +159,24 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         C: Clone,
     {
         let shared = &self.shared;
-        let key = self.key.key(&request);
+        let (key, affinity) = (self.key.key(&request), self.key.affinity(&request));
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
         // Whoever comes while others wait stands behind them.
         let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
-        let search = || Search { key, tried: tried.to_vec(), busy: Waiting(Vec::new()), failed: None };
+        let wanted = Wanted { key, affinity: affinity.as_ref(), tried };
+        let search = || Search::new(key, affinity.clone(), tried.to_vec());
         let search = if crowded {
             search()
         } else {
-            match shared.pick(key, tried) {
+            match shared.pick(wanted) {
                 Ok((mut service, guard)) => match service.poll_ready(&mut Context::from_waker(Waker::noop()))
                 {
                     Poll::Ready(Ok(())) => {
                         return Attempt::calling(service.call(request), guard, judge, complete);
                     }
                     // Asked again in the future, with a waker.
-                    Poll::Pending => Search { busy: Waiting(vec![(service, guard)]), ..search() },
-                    Poll::Ready(Err(error)) => Search { failed: Some((guard, error)), ..search() },
+                    Poll::Pending => search().waiting_for(service, guard),
+                    Poll::Ready(Err(error)) => search().without(guard, error),
                 },
                 Err(why) if why.full > 0 && shared.queue.is_some() => search(),
                 Err(why) => return Attempt::failed(Error::NoNode(why)),
@@ -244,24 +247,58 @@ impl<S: Send + Sync + 'static> Shared<S> {
         shared
     }
 
-    /// Whether a node that is not among `tried` could take a request.
-    pub(super) fn could_pick(&self, tried: &[NodeId]) -> bool {
-        let clock = &**self.cluster.clock();
-        let mut cx = PickCx::new(clock, Rng::from_thread()).tried(tried);
+    /// Whether a node that is not among those tried could take a request.
+    pub(super) fn could_pick(&self, wanted: Wanted<'_>) -> bool {
+        let chooser = self.chooser.load();
+        let mut cx = PickCx::new(&**self.cluster.clock(), Rng::from_thread()).tried(wanted.tried);
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
-        self.chooser.load().could_choose(&mut cx, epoch)
+        match wanted.affinity {
+            Some(Affinity::Require(node)) => chooser.choose_pinned(node, &mut cx, epoch).is_some(),
+            _ => chooser.could_choose(&mut cx, epoch),
+        }
     }
 
-    /// Chooses a node that is not among `tried` and counts the request in.
+    /// Whether a request may go on waiting for a node that it has chosen: it is as it was then, and not down since.
+    pub(super) fn is_current(&self, member: &Member) -> bool {
+        let version = self.cluster.load();
+        let now = version.get(&member.node.id).map(|endpoint| &*endpoint.member);
+        let is_same = now.is_some_and(|now| std::ptr::eq(now, member));
+        is_same && (member.state.is_fit() || self.is_in_panic(member))
+    }
+
+    /// Whether health is ignored where this node is, because too few of its kind are left.
+    pub(super) fn is_in_panic(&self, member: &Member) -> bool {
+        self.chooser.load().ignores_health(member)
+    }
+
+    /// Chooses a node that is not among those tried and counts the request in.
     #[inline]
-    pub(super) fn pick(&self, key: Option<KeyHash>, tried: &[NodeId]) -> Result<(S, LoadGuard), NoNode>
+    pub(super) fn pick(&self, wanted: Wanted<'_>) -> Result<(S, LoadGuard), NoNode>
     where
         S: Clone,
     {
         let chooser = self.chooser.load();
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
+        let common = &**self.cluster.common();
         let clock = &**self.cluster.clock();
-        let mut cx = PickCx::new(clock, Rng::from_thread()).key(key).tried(tried);
+        let mut cx = PickCx::new(clock, Rng::from_thread()).key(wanted.key).tried(wanted.tried);
+        if common.attention.is_probe_wanted()
+            && let Some(found) = self.probe(wanted, &chooser, &cx)
+        {
+            return Ok(found);
+        }
+        if common.attention.has_ramps()
+            && common.attention.has_ramps_at(cx.nanos_since(self.cluster.origin()))
+        {
+            cx.mind_ramps();
+        }
+        if let Some(affinity) = wanted.affinity {
+            let node = affinity.node();
+            let pinned = self.pick_pinned(node, &chooser, &mut cx, epoch);
+            if pinned.is_some() || matches!(affinity, Affinity::Require(_)) {
+                return pinned.ok_or_else(|| chooser.explain_pinned(node, &cx));
+            }
+        }
         let mut doubts = MAX_DOUBTS;
         // A node may fill up between the choice and the count; each time some other request was let in.
         for _ in 0..MAX_PICKS {
@@ -274,17 +311,69 @@ impl<S: Send + Sync + 'static> Shared<S> {
                 chooser.recount();
                 continue;
             };
-            let member = &endpoint.member;
-            let guard = if self.observes_latency {
-                LoadGuard::start_after(member, cx.nanos_since(self.cluster.origin()), &mut cx.rng)
-            } else {
-                LoadGuard::start(member)
-            };
-            if let Some(guard) = guard {
+            if let Some(guard) = self.begin(endpoint, &mut cx) {
                 return Ok((S::clone(&endpoint.service), guard));
             }
         }
         Err(chooser.explain(&cx))
+    }
+
+    /// Chooses the node that a request is pinned to and counts the request in.
+    #[cold]
+    fn pick_pinned(
+        &self,
+        id: &NodeId,
+        chooser: &Chooser<S>,
+        cx: &mut PickCx<'_>,
+        epoch: u64,
+    ) -> Option<(S, LoadGuard)>
+    where
+        S: Clone,
+    {
+        let endpoint = chooser.choose_pinned(id, cx, epoch)?;
+        let guard = self.begin(endpoint, cx)?;
+        Some((S::clone(&endpoint.service), guard))
+    }
+
+    /// Counts a request in, unless the node is full.
+    #[inline]
+    fn begin(&self, endpoint: &Endpoint<S>, cx: &mut PickCx<'_>) -> Option<LoadGuard> {
+        let (member, in_panic) = (&endpoint.member, cx.in_panic());
+        if self.observes_latency || self.cluster.common().attention.wants_latency() {
+            LoadGuard::send_at(member, cx.nanos_since(self.cluster.origin()), in_panic, &mut cx.rng)
+        } else {
+            LoadGuard::send(member, in_panic)
+        }
+    }
+
+    /// Sends the request to a node that is ejected and due to be tried, whatever the policy would choose.
+    ///
+    /// Not one that has failed once, nor one that belongs to another node.
+    #[cold]
+    fn probe(&self, wanted: Wanted<'_>, chooser: &Chooser<S>, cx: &PickCx<'_>) -> Option<(S, LoadGuard)>
+    where
+        S: Clone,
+    {
+        let common = self.cluster.common();
+        let now = cx.nanos_since(self.cluster.origin());
+        if !wanted.tried.is_empty() || !common.attention.is_probe_due(now) {
+            return None;
+        }
+        let only = match wanted.affinity {
+            Some(affinity) => Some(chooser.get(affinity.node()).filter(|node| node.state.is_ejected())?),
+            None => None,
+        };
+        let observer = common.observer()?;
+        let permit = observer.claim(only.map(|member| &*member.state))?;
+        let sent = chooser.endpoint_of(&permit).and_then(|endpoint| {
+            let guard = LoadGuard::probe(&endpoint.member, now, permit.term)?;
+            Some((S::clone(&endpoint.service), guard))
+        });
+        if sent.is_none() {
+            // It has left, or is full.
+            observer.probed(&permit.state, permit.term, Probe::Void);
+        }
+        sent
     }
 }
 

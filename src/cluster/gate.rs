@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::sync::{Notify, futures::Notified};
+
 /// A bounded line of callers that wait for a node to have room.
 ///
 /// Each request that ends calls one caller to try, whoever came first among those not called yet. A caller keeps its
@@ -20,6 +22,8 @@ pub(crate) struct Gate {
     /// How many stand in the line: read without the lock.
     waiting: AtomicUsize,
     line: Mutex<Line>,
+    /// Tells those who stand in no line, but have chosen a node and wait for it.
+    changes: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -71,8 +75,14 @@ impl Gate {
         }
     }
 
+    /// Waits for the nodes or their health to change. What changes after this call counts, before the first poll too.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changes.notified()
+    }
+
     /// The nodes or their health have changed: everybody may try.
     pub(crate) fn open(&self) {
+        self.changes.notify_waiters();
         fence(Ordering::SeqCst);
         if self.is_crowded() {
             let mut line = self.lock();

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::state::nanos;
+use super::common::nanos;
 
 /// Stamps count units of 2²⁰ ns.
 const PER_MS: f32 = 1e6 / (1 << 20) as f32;

@@ -21,9 +21,12 @@
 //! # }
 //! ```
 
+mod common;
 mod gate;
+mod guard;
 mod latency;
 mod node;
+mod ramp;
 mod registry;
 mod state;
 mod version;
@@ -31,19 +34,29 @@ mod version;
 use std::{
     fmt,
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::{gate::Gate, latency::Stamp, state::nanos};
+pub(crate) use self::{
+    common::{Common, NEVER, Observer, Permit, Probe, nanos},
+    gate::Gate,
+    latency::Stamp,
+    state::Term,
+};
 pub use self::{
+    guard::LoadGuard,
     node::{Admin, Node, NodeId},
-    state::{FailureKind, Health, LoadGuard, NodeState, Verdict},
+    ramp::SlowStart,
+    state::{FailureKind, Health, NodeState, Verdict},
     version::{Endpoint, Member, Version},
 };
-use self::{registry::Registry, state::Common, version::Draft};
+use self::{registry::Registry, version::Draft};
 use crate::time::{Clock, TokioClock};
 
 /// How long a removed node's state is kept for its return, unless configured.
@@ -78,12 +91,18 @@ pub enum ClusterError {
     /// The update names no node at all, and the cluster was not told to accept that.
     #[error("the update names no node: the last good set stays (`allow_empty` would let it through)")]
     EmptyUpdate,
+    /// The [`SlowStart`] makes no sense.
+    #[error("slow start: {0}")]
+    SlowStart(&'static str),
 }
 
 /// Something that derives its own view of a cluster and wants to know of each new version.
 pub(crate) trait Subscriber: Send + Sync {
     /// Brings the view up to the latest version. Runs in the thread that made the change, under no lock.
     fn refresh(&self);
+
+    /// The cluster is gone.
+    fn close(&self) {}
 }
 
 /// A shared, replaceable set of nodes and the services that reach them.
@@ -97,7 +116,31 @@ struct Inner<S> {
     registry: Mutex<Registry>,
     subscribers: Mutex<Vec<Weak<dyn Subscriber>>>,
     common: Arc<Common>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    /// Whether a monitor checks the nodes.
+    monitored: Arc<AtomicBool>,
     allow_empty: bool,
+}
+
+impl<S> Inner<S> {
+    fn subscribers(&self) -> Vec<Arc<dyn Subscriber>> {
+        lock(&self.subscribers).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl<S> Drop for Inner<S> {
+    fn drop(&mut self) {
+        self.subscribers().iter().for_each(|subscriber| subscriber.close());
+    }
+}
+
+/// A cluster that may be gone.
+pub(crate) struct WeakCluster<S>(Weak<Inner<S>>);
+
+impl<S> WeakCluster<S> {
+    pub(crate) fn upgrade(&self) -> Option<Cluster<S>> {
+        self.0.upgrade().map(|inner| Cluster { inner })
+    }
 }
 
 impl<S> Clone for Cluster<S> {
@@ -302,10 +345,47 @@ impl<S> Cluster<S> {
         &self.inner.common.health_epoch
     }
 
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.inner.common
+    }
+
+    /// Has what the nodes' traffic tells watched for as long as the cluster lives. False if it is watched already.
+    pub(crate) fn observe(&self, observer: Arc<dyn Observer>) -> bool {
+        if !self.inner.common.set_observer(Arc::downgrade(&observer)) {
+            return false;
+        }
+        let _ = self.inner.observer.set(observer);
+        self.introduce_members();
+        true
+    }
+
+    fn introduce_members(&self) {
+        if let Some(observer) = self.inner.observer.get() {
+            let version = self.load();
+            let mut members = version.endpoints().iter().map(|endpoint| &endpoint.member);
+            observer.members(version.generation(), &mut members);
+        }
+    }
+
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn Subscriber>) {
         let mut subscribers = lock(&self.inner.subscribers);
         subscribers.retain(|known| known.strong_count() > 0);
         subscribers.push(subscriber);
+    }
+
+    /// As [`subscribe`](Self::subscribe), told of each version before all others.
+    pub(crate) fn subscribe_first(&self, subscriber: Weak<dyn Subscriber>) {
+        let mut subscribers = lock(&self.inner.subscribers);
+        subscribers.retain(|known| known.strong_count() > 0);
+        subscribers.insert(0, subscriber);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakCluster<S> {
+        WeakCluster(Arc::downgrade(&self.inner))
+    }
+
+    pub(crate) fn monitored(&self) -> &Arc<AtomicBool> {
+        &self.inner.monitored
     }
 
     fn alter(&self, id: NodeId, change: impl Fn(&mut Node)) -> Result<(), ClusterError> {
@@ -337,8 +417,8 @@ impl<S> Cluster<S> {
             result
         };
         drop(old);
-        let subscribers: Vec<_> = lock(&inner.subscribers).iter().filter_map(Weak::upgrade).collect();
-        for subscriber in subscribers {
+        self.introduce_members();
+        for subscriber in inner.subscribers() {
             subscriber.refresh();
         }
         // Only now: a caller that tried before the refresh would not see the change, and sleep on.
@@ -354,11 +434,12 @@ pub struct ClusterBuilder {
     clock: Arc<dyn Clock>,
     drain_window: Duration,
     allow_empty: bool,
+    slow_start: Option<SlowStart>,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
-        Self { clock: Arc::new(TokioClock), drain_window: DRAIN_WINDOW, allow_empty: false }
+        Self { clock: Arc::new(TokioClock), drain_window: DRAIN_WINDOW, allow_empty: false, slow_start: None }
     }
 }
 
@@ -381,21 +462,29 @@ impl ClusterBuilder {
         self
     }
 
+    /// Lets nodes that return or join take up their share little by little (default: at once).
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = Some(slow_start);
+        self
+    }
+
     /// Builds the cluster; `nodes` may be empty and be filled later.
     ///
     /// # Errors
-    /// If two nodes bear the same name, or one bears none.
+    /// If two nodes bear the same name, or one bears none, or the slow start makes no sense.
     pub fn build<S>(self, nodes: impl IntoIterator<Item = (Node, S)>) -> Result<Cluster<S>, ClusterError> {
-        let origin = self.clock.now();
-        let common =
-            Common { clock: self.clock, origin, health_epoch: AtomicU64::new(0), gate: Gate::default() };
-        let common = Arc::new(common);
+        if let Some(fault) = self.slow_start.as_ref().and_then(SlowStart::fault) {
+            return Err(ClusterError::SlowStart(fault));
+        }
+        let common = Arc::new(Common::new(self.clock, self.slow_start));
         let cluster = Cluster {
             inner: Arc::new(Inner {
                 current: ArcSwap::from_pointee(Version::empty()),
                 registry: Mutex::new(Registry::new(Arc::clone(&common), self.drain_window)),
                 subscribers: Mutex::default(),
                 common,
+                observer: OnceLock::new(),
+                monitored: Arc::default(),
                 allow_empty: self.allow_empty,
             }),
         };

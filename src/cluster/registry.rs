@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    MAX_DEPARTED, NodeId,
-    state::{Common, NodeState},
-};
+use super::{MAX_DEPARTED, NodeId, NodeState, common::Common};
 
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -44,6 +41,11 @@ impl Registry {
         }
     }
 
+    /// The time of the change that is under way.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Gives a node that joins its slot and its state: those it had, if it left within the window.
     ///
     /// `prior` is the latency to assume of a newcomer.
@@ -59,7 +61,7 @@ impl Registry {
             self.next_slot += 1;
             self.next_slot - 1
         });
-        (slot, Arc::new(NodeState::new(Arc::clone(&self.common), prior())))
+        (slot, Arc::new(NodeState::new(Arc::clone(&self.common), slot, prior())))
     }
 
     /// Keeps the state of a node that leaves.

@@ -10,11 +10,10 @@ use std::{
 };
 
 use super::{
-    Member,
-    gate::Gate,
+    common::{Common, nanos},
     latency::{Latency, Stamp},
+    ramp::{Ramp, SlowStart},
 };
-use crate::{rng::Rng, time::Clock};
 
 /// What is known of a node's health from checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,14 +23,17 @@ pub enum Health {
     Unknown,
     /// Takes traffic.
     Up,
+    /// Says of itself that it will go away: finishes what it has and serves clients that are pinned to it; gets no new
+    /// picks, unless so few nodes are up that health is ignored (panic mode).
+    Draining,
     /// Takes no traffic, unless so few nodes are up that health is ignored (panic mode).
     Down,
 }
 
 impl Health {
-    /// Whether a node in this state takes traffic.
+    /// Whether a node in this state takes new traffic.
     pub fn is_usable(self) -> bool {
-        self != Self::Down
+        matches!(self, Self::Unknown | Self::Up)
     }
 }
 
@@ -45,10 +47,14 @@ pub enum FailureKind {
     Transport,
     /// No answer came in time: the node may have acted on the request.
     Timeout,
-    /// The node answered that it failed (HTTP 500, 502, 504, …).
+    /// The node answered that it failed (HTTP 500 and others).
     Response,
-    /// The node answered that it has too much to do and did not act on the request (HTTP 503, 429, …).
+    /// The node answered that what it depends on failed (HTTP 502, 504).
+    Gateway,
+    /// The node answered that it has too much to do or is not ready, and did not act on the request (HTTP 503).
     Overloaded,
+    /// The node answered that this client asks too much, and did not act on the request (HTTP 429). The node is well.
+    Throttled,
 }
 
 /// The judgement on one answer, made once and used by everything that learns from it.
@@ -60,26 +66,6 @@ pub enum Verdict {
     Failure(FailureKind),
     /// Says nothing about the node (a client's own mistake, for example).
     Neutral,
-}
-
-/// What every node of a cluster shares.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) origin: Instant,
-    /// Counts changes of health, so that what is derived from it knows when to look again.
-    pub(super) health_epoch: AtomicU64,
-    pub(super) gate: Gate,
-}
-
-impl Common {
-    fn nanos_now(&self) -> u64 {
-        nanos(self.clock.now().saturating_duration_since(self.origin))
-    }
-
-    fn stamp(&self, now: Instant) -> Stamp {
-        Stamp::since(self.origin, now)
-    }
 }
 
 /// The live state of one node, kept under its id while its weight, zone or service change.
@@ -95,7 +81,10 @@ pub struct NodeState {
     finished: AtomicU64,
     failures: AtomicU64,
     cancelled: AtomicU64,
-    common: Arc<Common>,
+    slot: u32,
+    /// When it returned last, in nanoseconds of the cluster's time; 0 if it never did.
+    back_since: AtomicU64,
+    pub(super) common: Arc<Common>,
 }
 
 const IN_FLIGHT: u64 = (1 << 32) - 1;
@@ -104,18 +93,53 @@ const DOWN: u64 = 1 << 32;
 /// The node has a limit of its own.
 const LIMITED: u64 = 2 << 32;
 /// The last request failed.
-const FAILING: u64 = 4 << 32;
+pub(super) const FAILING: u64 = 4 << 32;
 /// Nothing is known of its latency.
-const NEW: u64 = 8 << 32;
+pub(super) const NEW: u64 = 8 << 32;
+/// Its traffic has put it out: but for a probe now and then it gets nothing.
+const EJECTED: u64 = 16 << 32;
+/// The node told checks that it drains.
+const DRAINING: u64 = 1 << 62;
 /// Checks found the node up. No reason to look closer.
 const UP: u64 = 1 << 63;
-const MARKED: u64 = DOWN | LIMITED | FAILING | NEW;
+const CHECKED: u64 = UP | DRAINING | DOWN;
+/// What a node has none of that takes those who are pinned to it.
+const UNFIT: u64 = DOWN | EJECTED;
+/// What a node that takes traffic has none of.
+const UNUSABLE: u64 = UNFIT | DRAINING;
+const MARKED: u64 = UNUSABLE | LIMITED | FAILING | NEW;
+/// Where the node's [`Term`] stands.
+const TERM: u32 = 54;
+
+/// How often a node has been ejected, modulo 16. A request belongs to the term that it began in: what comes of one that
+/// began before an ejection says nothing about the time after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Term(u8);
+
+impl Term {
+    pub(crate) const fn next(self) -> Self {
+        Self((self.0 + 1) % 16)
+    }
+
+    /// The term in a word that has it where a gauge has it.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "four bits")]
+    pub(super) const fn of(word: u64) -> Self {
+        Self((word >> TERM) as u8 % 16)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        (self.0 as u64) << TERM
+    }
+
+    pub(super) const MASK: u64 = 15 << TERM;
+}
 
 /// What a suspended node costs more than its latency, in seconds: only worse nodes make it worth a try.
 const SUSPENDED_COST: f32 = 5.0;
 
 impl NodeState {
-    pub(super) fn new(common: Arc<Common>, prior: Option<f32>) -> Self {
+    pub(super) fn new(common: Arc<Common>, slot: u32, prior: Option<f32>) -> Self {
         let now = Stamp::of(common.nanos_now());
         Self {
             gauge: AtomicU64::new(if prior.is_some() { 0 } else { NEW }),
@@ -124,6 +148,8 @@ impl NodeState {
             finished: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
+            slot,
+            back_since: AtomicU64::new(0),
             common,
         }
     }
@@ -140,6 +166,11 @@ impl NodeState {
         self.finished.load(Ordering::Relaxed) + u64::from(self.in_flight())
     }
 
+    /// Requests sent to it whose caller has not gone away.
+    pub(crate) fn sent(&self) -> u64 {
+        self.requests().saturating_sub(self.cancelled())
+    }
+
     /// Requests that it failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
@@ -152,9 +183,10 @@ impl NodeState {
 
     /// What checks say of it.
     pub fn health(&self) -> Health {
-        match self.gauge.load(Ordering::Relaxed) & (DOWN | UP) {
+        match self.gauge.load(Ordering::Relaxed) & CHECKED {
             0 => Health::Unknown,
             UP => Health::Up,
+            DRAINING => Health::Draining,
             _ => Health::Down,
         }
     }
@@ -164,15 +196,79 @@ impl NodeState {
         let mark = match health {
             Health::Unknown => 0,
             Health::Up => UP,
+            Health::Draining => DRAINING,
             Health::Down => DOWN,
         };
-        let set = |gauge: u64| Some(gauge & !(DOWN | UP) | mark);
-        let before =
-            self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).unwrap_or_else(|gauge| gauge);
-        if before & (DOWN | UP) != mark {
-            self.common.health_epoch.fetch_add(1, Ordering::Release);
-            self.common.gate.open();
+        self.mark_health(|before| (before != mark).then_some(mark));
+    }
+
+    /// Takes it for down, if nobody has looked yet.
+    pub(crate) fn presume_down(&self) {
+        self.mark_health(|before| (before == 0).then_some(DOWN));
+    }
+
+    fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
+        let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
+        if let Ok(before) = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set) {
+            let came_up = before & DOWN != 0 && self.health().is_usable();
+            if came_up {
+                self.begin_slowly(self.common.clock.now());
+            }
+            if let Some(observer) = self.common.observer() {
+                observer.health_changed(self, came_up);
+            }
+            self.common.turn_health_over();
         }
+    }
+
+    /// Whether what came of its requests has put it out of the traffic: see
+    /// [`OutlierDetection`](crate::health::OutlierDetection).
+    pub fn is_ejected(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & EJECTED != 0
+    }
+
+    /// Whether it takes traffic, as far as checks and its traffic tell.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & UNUSABLE == 0
+    }
+
+    /// Puts it out of the traffic for a new term. The caller has the epoch of health turned over.
+    pub(crate) fn eject(&self, term: Term) {
+        let set = |gauge: u64| Some(gauge & !Term::MASK | term.bits() | EJECTED);
+        let _ = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    }
+
+    /// Lets it back into the traffic. The caller has the epoch of health turned over.
+    pub(crate) fn readmit(&self, now: u64) {
+        self.warm_up_from(now);
+        self.gauge.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    /// Has it warm up from now on, if nodes do that here.
+    pub(super) fn begin_slowly(&self, now: Instant) {
+        self.warm_up_from(nanos(now.saturating_duration_since(self.common.origin)));
+    }
+
+    fn warm_up_from(&self, now: u64) {
+        let Some(window) = self.common.slow_start.as_ref().map(SlowStart::window_nanos) else { return };
+        // At first all are new.
+        if now >= window {
+            self.back_since.store(now, Ordering::Relaxed);
+            self.common.attention.await_ramp(now.saturating_add(window));
+        }
+    }
+
+    /// How far it has warmed up; `None` if that is done.
+    pub(crate) fn ramp(&self, now: u64) -> Option<Ramp> {
+        let back_since = self.back_since.load(Ordering::Relaxed);
+        if back_since == 0 {
+            return None;
+        }
+        self.common.slow_start.as_ref()?.ramp_at(now.saturating_sub(back_since))
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.slot as usize
     }
 
     /// How long it takes to begin an answer, by the answers so far.
@@ -203,10 +299,16 @@ impl NodeState {
         gauge & LIMITED != 0 && gauge & IN_FLIGHT >= u64::from(self.limit.load(Ordering::Relaxed))
     }
 
+    /// Whether it may serve those that are pinned to it: draining does not keep them away.
+    #[inline]
+    pub(crate) fn is_fit(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & UNFIT == 0
+    }
+
     /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
     pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
-        (ignore_health || self.gauge.load(Ordering::Relaxed) & DOWN == 0) && !self.is_full()
+        (ignore_health || self.is_usable()) && !self.is_full()
     }
 
     /// As [`quote`](Self::quote), if there is nothing to consider but latency and load: with no look at the time.
@@ -244,33 +346,64 @@ impl NodeState {
         }
     }
 
-    /// Counts a request in, unless that would pass the limit.
+    /// Counts a request in, unless that would pass the limit. Gives the gauge as it was.
     #[inline]
-    fn try_start(&self) -> bool {
+    pub(super) fn try_start(&self) -> Option<u64> {
         if self.gauge.load(Ordering::Acquire) & LIMITED == 0 {
-            self.gauge.fetch_add(1, Ordering::Relaxed);
-            return true;
+            return Some(self.gauge.fetch_add(1, Ordering::Relaxed));
         }
         let limit = u64::from(self.limit.load(Ordering::Relaxed));
         let step = |gauge: u64| (gauge & IN_FLIGHT < limit).then(|| gauge + 1);
-        self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
-    }
-
-    #[cold]
-    fn recover(&self, marks: u64) {
-        // In this order, a failure in between leaves at worst a mark too many; and who sees `NEW` gone, an estimate.
-        self.gauge.fetch_and(!marks, Ordering::Release);
-        self.latency.clear_streak();
+        self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).ok()
     }
 
     #[inline]
-    fn finish(&self) {
+    pub(super) fn is_marked(&self, marks: u64) -> bool {
+        self.gauge.load(Ordering::Relaxed) & marks != 0
+    }
+
+    #[inline]
+    pub(super) fn is_sampled_at(&self, now: Stamp) -> bool {
+        self.latency.is_sampled_at(now)
+    }
+
+    /// A request that was sent `seconds` ago is answered well.
+    #[inline]
+    pub(super) fn learn(&self, seconds: f32, now: Stamp) {
+        self.latency.succeeded(seconds, now);
+    }
+
+    /// Takes marks away after a success. Says whether the request before had failed.
+    pub(super) fn recover(&self, marks: u64) -> bool {
+        // In this order, a failure in between leaves at worst a mark too many; and who sees `NEW` gone, an estimate.
+        let before = self.gauge.fetch_and(!marks, Ordering::Release);
+        self.latency.clear_streak();
+        before & FAILING != 0
+    }
+
+    pub(super) fn fail(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.latency.failed(Stamp::of(self.common.nanos_now()));
+        self.gauge.fetch_or(FAILING, Ordering::Relaxed);
+    }
+
+    /// A request was given up: so many seconds after it was sent, and now, if that is known.
+    pub(super) fn cancel(&self, sample: Option<(f32, Stamp)>) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+        if let Some((seconds, now)) = sample {
+            // The true latency is at least what has passed.
+            self.latency.at_least(seconds, now);
+        }
+    }
+
+    #[inline]
+    pub(super) fn finish(&self) {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.leave();
     }
 
     #[inline]
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         if self.gauge.fetch_sub(1, Ordering::Release) & LIMITED != 0 {
             self.common.gate.release();
         }
@@ -286,171 +419,4 @@ impl fmt::Debug for NodeState {
             .field("health", &self.health())
             .finish_non_exhaustive()
     }
-}
-
-/// One request in flight on a node.
-///
-/// Counts the request in when made and out when dropped, whatever ends it: an answer, an error, a dropped future, a
-/// panic. It can be sent anywhere, so it can ride in a response body until the last byte. What the answer was worth
-/// is said once with [`judge`](Self::judge); dropping an unjudged guard counts as cancelled.
-#[must_use = "dropping the guard ends the request"]
-pub struct LoadGuard {
-    // Two words: it is moved around on every request.
-    member: Arc<Member>,
-    progress: Progress,
-}
-
-/// When the request was sent, in nanoseconds of the cluster's time, or one of the values below.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Progress(u64);
-
-impl Progress {
-    /// Not judged yet, and its latency is not asked for.
-    const UNTIMED: Self = Self(u64::MAX);
-    const JUDGED: Self = Self(u64::MAX - 1);
-    /// Judged a failure: what else goes wrong with it is part of that.
-    const FAILED: Self = Self(u64::MAX - 2);
-    const WITHDRAWN: Self = Self(u64::MAX - 3);
-    /// Beside the time: a success gives no sample, and only giving up tells something.
-    const QUIET: u64 = 1 << 62;
-
-    fn is_time(self) -> bool {
-        self.0 < Self::WITHDRAWN.0
-    }
-
-    fn is_judged(self) -> bool {
-        self == Self::JUDGED || self == Self::FAILED
-    }
-
-    fn sent_at(self) -> Option<u64> {
-        self.is_time().then_some(self.0 & !Self::QUIET)
-    }
-
-    /// When the request was sent, if its latency is to be learned.
-    fn sample_from(self) -> Option<u64> {
-        (self.is_time() && self.0 & Self::QUIET == 0).then_some(self.0)
-    }
-}
-
-impl LoadGuard {
-    /// Counts a request in, or gives `None` if the node is full.
-    #[inline]
-    #[must_use]
-    pub fn start(member: &Arc<Member>) -> Option<Self> {
-        Self::begin(member, Progress::UNTIMED)
-    }
-
-    /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
-    #[inline]
-    #[must_use]
-    pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
-        Self::begin(member, Progress(nanos(now.saturating_duration_since(member.state.common.origin))))
-    }
-
-    /// As [`start_at`](Self::start_at), so many nanoseconds into the cluster's time, with a latency that is learned only
-    /// now and then while the node gives an answer each millisecond: each would have next to no weight.
-    #[inline]
-    pub(crate) fn start_after(member: &Arc<Member>, nanos: u64, rng: &mut Rng) -> Option<Self> {
-        // By chance: a rule would miss those requests that always come right after an answer.
-        let is_quiet = member.state.latency.is_sampled_at(Stamp::of(nanos)) && rng.next_u64() & 3 != 0;
-        Self::begin(member, Progress(nanos | if is_quiet { Progress::QUIET } else { 0 }))
-    }
-
-    #[inline]
-    fn begin(member: &Arc<Member>, progress: Progress) -> Option<Self> {
-        member.state.try_start().then(|| Self { member: Arc::clone(member), progress })
-    }
-
-    /// The node that has the request.
-    pub fn member(&self) -> &Member {
-        &self.member
-    }
-
-    /// Says what the answer was worth, as its head arrives. Only the first call counts.
-    #[inline]
-    pub fn judge(&mut self, verdict: Verdict) {
-        let progress = self.progress;
-        if progress.is_judged() {
-            return;
-        }
-        self.progress = Progress::JUDGED;
-        let state = &*self.member.state;
-        match verdict {
-            Verdict::Success => {
-                let mut marks = FAILING;
-                if let Some(sent_at) = progress.sample_from() {
-                    let now = state.common.nanos_now();
-                    state.latency.succeeded(seconds(sent_at, now), Stamp::of(now));
-                    marks |= NEW;
-                }
-                if state.gauge.load(Ordering::Relaxed) & marks != 0 {
-                    state.recover(marks);
-                }
-            }
-            Verdict::Failure(_) => self.fail(),
-            Verdict::Neutral => {}
-        }
-    }
-
-    /// Says that the answer broke after its head had been judged: its body ended early. An answer that failed anyway
-    /// fails no more.
-    pub fn break_off(&mut self) {
-        if self.progress != Progress::FAILED {
-            self.fail();
-        }
-    }
-
-    #[cold]
-    fn fail(&mut self) {
-        self.progress = Progress::FAILED;
-        let state = &*self.member.state;
-        state.failures.fetch_add(1, Ordering::Relaxed);
-        state.latency.failed(Stamp::of(state.common.nanos_now()));
-        state.gauge.fetch_or(FAILING, Ordering::Relaxed);
-    }
-
-    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
-    pub(crate) fn withdraw(mut self) {
-        self.progress = Progress::WITHDRAWN;
-    }
-
-    #[cold]
-    fn cancel(&self) {
-        let state = &*self.member.state;
-        state.cancelled.fetch_add(1, Ordering::Relaxed);
-        if let Some(sent_at) = self.progress.sent_at() {
-            let now = state.common.nanos_now();
-            // The true latency is at least what has passed.
-            state.latency.at_least(seconds(sent_at, now), Stamp::of(now));
-        }
-    }
-}
-
-impl Drop for LoadGuard {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.progress.is_judged() {
-            if self.progress == Progress::WITHDRAWN {
-                return self.member.state.leave();
-            }
-            self.cancel();
-        }
-        self.member.state.finish();
-    }
-}
-
-impl fmt::Debug for LoadGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let judged = self.progress.is_judged();
-        f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
-    }
-}
-
-fn seconds(from: u64, to: u64) -> f32 {
-    to.saturating_sub(from) as f32 * 1e-9
-}
-
-/// 584 years at most.
-pub(crate) fn nanos(span: Duration) -> u64 {
-    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

@@ -147,7 +147,11 @@ impl<S> Draft<S> {
                 self.aside.push(old);
             }
             Err(at) => {
+                let serves = self.serves();
                 let (slot, state) = registry.admit(&node.id, || self.prior());
+                if serves {
+                    state.begin_slowly(registry.now());
+                }
                 self.version.endpoints.insert(at, endpoint(node, None, slot, state, service));
             }
         }
@@ -159,7 +163,7 @@ impl<S> Draft<S> {
         if nodes.iter().any(|(node, service)| service.is_none() && find(old, &node.id).is_err()) {
             return false;
         }
-        let prior = self.prior();
+        let (prior, serves) = (self.prior(), self.serves());
         let old = std::mem::take(&mut self.version.endpoints);
         let mut leaving = old.iter().peekable();
         for (node, service) in nodes {
@@ -178,6 +182,9 @@ impl<S> Draft<S> {
                 }
                 (None, Some(service)) => {
                     let (slot, state) = registry.admit(&node.id, || prior);
+                    if serves {
+                        state.begin_slowly(registry.now());
+                    }
                     endpoint(node.clone(), None, slot, state, Arc::clone(service))
                 }
                 (None, None) => continue,
@@ -209,6 +216,11 @@ impl<S> Draft<S> {
         let state = Arc::clone(&member.state);
         self.version.endpoints[at] = endpoint(node, listed, member.slot, state, Arc::clone(&known.service));
         true
+    }
+
+    /// Whether there are nodes at work already.
+    fn serves(&self) -> bool {
+        self.version.iter().any(|member| member.state.requests() > 0)
     }
 
     /// The median latency of the nodes that are known: what to expect of a newcomer.

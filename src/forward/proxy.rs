@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -88,13 +89,21 @@ struct Settings {
     headers: ForwardHeaders,
     hop: HopByHop,
     scheme: Scheme,
+    upgrade_idle_timeout: Option<Duration>,
 }
+
+/// How long an upgraded connection may be silent: a WebSocket that is not dead is pinged far more often.
+const UPGRADE_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl<S> Proxy<S> {
     /// A proxy in front of `inner` that trusts nobody's forwarding headers and is itself reached over plain HTTP.
     pub fn new(inner: S) -> Self {
-        let settings =
-            Settings { headers: ForwardHeaders::new(), hop: HopByHop::new(), scheme: Scheme::HTTP };
+        let settings = Settings {
+            headers: ForwardHeaders::new(),
+            hop: HopByHop::new(),
+            scheme: Scheme::HTTP,
+            upgrade_idle_timeout: Some(UPGRADE_IDLE_TIMEOUT),
+        };
         Self { inner, settings: Arc::new(settings) }
     }
 
@@ -116,6 +125,14 @@ impl<S> Proxy<S> {
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         Arc::make_mut(&mut self.settings).scheme = scheme;
+        self
+    }
+
+    /// How long nothing may move on an upgraded connection (default: an hour). One that is half closed may be silent for a
+    /// minute at most, unless this is `None`, which lets both live as long as their ends keep them open.
+    #[must_use]
+    pub fn upgrade_idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        Arc::make_mut(&mut self.settings).upgrade_idle_timeout = limit.into();
         self
     }
 }

@@ -18,7 +18,8 @@ use tower::BoxError;
 /// that took nothing, as when no connection came about, can always be repeated, whatever the size.
 ///
 /// Only the newest attempt may read. One that is still around when the next begins, in a connection that has yet to
-/// notice, ends with [`Superseded`] instead of taking bytes away from its successor.
+/// notice, ends with [`Superseded`] instead of taking bytes away from its successor. Attempts that begin when the whole
+/// body is remembered have it for themselves, and can run side by side.
 ///
 /// Drop this handle once no further attempt is wanted, and nothing more is remembered.
 ///
@@ -64,7 +65,8 @@ impl<B: Body<Data = Bytes>> Replay<B> {
         let replay = Self::new(body, limit);
         lock(&replay.shared).attempt = 1;
         let shared = Arc::clone(&replay.shared);
-        let first = ReplayBody { shared, attempt: 1, queue: Vec::new(), trailers: None, done: false };
+        let whole = replay.is_whole();
+        let first = ReplayBody { shared, attempt: 1, whole, queue: Vec::new(), trailers: None, done: false };
         (replay, first)
     }
 }
@@ -75,7 +77,13 @@ impl<B> Replay<B> {
         lock(&self.shared).can_replay()
     }
 
-    /// Begins an attempt and ends the one before. None when too much of the body, or the body itself, is gone.
+    /// Whether the body came to its end and all of it is remembered: attempts from now on do not end each other.
+    pub fn is_whole(&self) -> bool {
+        let shared = lock(&self.shared);
+        shared.record.is_some() && shared.ended
+    }
+
+    /// Begins an attempt, and ends the one before if that is still to read from the body. None when too much of the body, or the body itself, is gone.
     pub fn attempt(&self) -> Option<ReplayBody<B>> {
         let mut shared = lock(&self.shared);
         if !shared.can_replay() {
@@ -84,14 +92,14 @@ impl<B> Replay<B> {
         let queue = shared.record.as_mut()?.parts();
         let trailers = shared.trailers.clone();
         shared.attempt += 1;
-        let attempt = shared.attempt;
+        let (attempt, whole) = (shared.attempt, shared.ended);
         let older = shared.waker.take();
         drop(shared);
         // The older attempt may be waiting for the body; nobody else will tell it that it waits in vain.
         if let Some(older) = older {
             older.wake();
         }
-        Some(ReplayBody { shared: Arc::clone(&self.shared), attempt, queue, trailers, done: false })
+        Some(ReplayBody { shared: Arc::clone(&self.shared), attempt, whole, queue, trailers, done: false })
     }
 }
 
@@ -117,6 +125,8 @@ impl<B> fmt::Debug for Replay<B> {
 pub struct ReplayBody<B> {
     shared: Arc<Mutex<Shared<B>>>,
     attempt: u64,
+    /// Whether the body had ended when the attempt began, which then needs nothing but what was remembered.
+    whole: bool,
     /// What earlier attempts took, the next part last.
     queue: Vec<Bytes>,
     /// The trailers, when an earlier attempt came to the end.
@@ -141,7 +151,7 @@ where
             return Poll::Ready(None);
         }
         let mut shared = lock(&this.shared);
-        if shared.attempt != this.attempt {
+        if shared.attempt != this.attempt && !this.whole {
             this.done = true;
             return Poll::Ready(Some(Err(Superseded.into())));
         }
@@ -153,7 +163,7 @@ where
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         let frame = ready!(shared.poll_rest(cx));
-        this.done = !matches!(frame, Some(Ok(_)));
+        this.done = shared.ended || !matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
     }
 
@@ -162,7 +172,7 @@ where
             return true;
         }
         let shared = lock(&self.shared);
-        shared.attempt == self.attempt
+        (shared.attempt == self.attempt || self.whole)
             && self.queue.is_empty()
             && self.trailers.is_none()
             && match &shared.rest {
@@ -176,7 +186,7 @@ where
             return SizeHint::with_exact(0);
         }
         let shared = lock(&self.shared);
-        if shared.attempt != self.attempt {
+        if shared.attempt != self.attempt && !self.whole {
             return SizeHint::default();
         }
         let queued = self.queue.iter().map(|part| part.len() as u64).sum();
@@ -254,6 +264,9 @@ where
                     // Nothing may follow the trailers.
                     self.ended = true;
                     self.trailers = self.record.is_some().then(|| trailers.clone());
+                } else if rest.is_end_stream() {
+                    // Whoever knows the length does not poll for the end.
+                    self.ended = true;
                 } else {
                     self.rest = Some(rest);
                 }

@@ -1,10 +1,13 @@
 //! Connections that stop being HTTP: WebSocket and whatever else a client and a server agree upon.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::UpgradeLease;
+use super::tcp::Tunnel;
 
 /// The upgrade that a client asks for: its side of the tunnel, and the protocols it named.
 pub(super) struct Asked {
@@ -19,14 +22,18 @@ impl Asked {
         protocols(&self.protocols).any(|protocol| protocol.eq_ignore_ascii_case(chosen))
     }
 
-    /// Joins the two sides in a task, which ends when both have closed or one has failed.
-    pub(super) fn join(self, server: OnUpgrade, lease: Option<UpgradeLease>) {
+    /// Joins the two sides in a task, which ends when both have closed, one has failed, or both were silent for too long.
+    pub(super) fn join(self, server: OnUpgrade, lease: Option<UpgradeLease>, idle_timeout: Option<Duration>) {
         tokio::spawn(async move {
             // The client's side is ready once the 101 has gone out; until then nothing is read from it.
             let (Ok(client), Ok(server)) = (self.client.await, server.await) else { return };
-            let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+            let mut tunnel =
+                Tunnel::new(TokioIo::new(client), TokioIo::new(server)).idle_timeout(idle_timeout);
+            if idle_timeout.is_none() {
+                tunnel = tunnel.half_close_timeout(None);
+            }
             // How a tunnel ends is for its two ends to know.
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            let _ = tunnel.await;
             drop(lease);
         });
     }

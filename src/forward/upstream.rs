@@ -1,7 +1,7 @@
 //! One server behind the proxy, and the connections to it.
 
 use std::fmt;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,23 +15,27 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::connect::HttpConnector;
 use tower::BoxError;
 use tower_service::Service;
 
 use self::connection::SharedConnection;
+use self::connector::Connector;
 use self::patience::Patience;
 use self::pool::Pool;
 use self::progress::{Progress, Tracked};
-use super::HopByHop;
+use super::{HopByHop, upgrade_of};
 
 mod body;
 mod connection;
+mod connector;
 mod error;
 mod patience;
 mod pool;
 mod progress;
+mod stream;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use body::UpstreamBody;
 pub use error::{UpstreamError, UpstreamErrorKind};
@@ -45,7 +49,10 @@ type SendBody = UnsyncBoxBody<Bytes, BoxError>;
 /// Scheme and authority of the request are replaced by those of the server, whose base path goes in front of the
 /// path. `Host` stays what the client asked for, unless [`preserve_host`](UpstreamBuilder::preserve_host) is off.
 /// Requests that came in over HTTP/2 or HTTP/1.0 leave in the version that the server speaks: HTTP/1.1 over a pool
-/// of connections, or HTTP/2 with prior knowledge over one shared connection.
+/// of connections, or HTTP/2 over one shared connection.
+///
+/// With the feature `tls`, servers are reached over `https` too. Their certificates are checked for the host in the URL,
+/// against the root certificates of the system, unless the [builder](UpstreamBuilder) is told otherwise.
 ///
 /// The base path is put in front and nothing is normalised, so it is no wall: `/../x` is for the server to judge.
 ///
@@ -62,7 +69,9 @@ type SendBody = UnsyncBoxBody<Bytes, BoxError>;
 ///
 /// # Errors
 /// [`UpstreamError`], whose kind tells a server that cannot be reached from one that does not answer, and both from
-/// a client that stopped sending.
+/// a client that stopped sending. TLS that does not come about is a server that cannot be reached; the error's sources
+/// say why, with the `rustls::Error` at the end. With TLS 1.3 a server that wants another client certificate says so
+/// only when the request is on its way, which is a broken connection.
 ///
 /// # Cancellation
 /// Dropping the future resets the HTTP/2 stream or closes the HTTP/1.1 connection, whichever carries the request.
@@ -78,16 +87,30 @@ struct Shared {
     transport: Transport,
 }
 
+#[derive(Clone)]
 enum Transport {
     Http1(Arc<Pool>),
     Http2(Arc<SharedConnection>),
+}
+
+impl Transport {
+    /// What carries this request: an upgrade needs a connection of its own, where there can be one.
+    fn carrying<B>(&self, request: &Request<B>) -> Self {
+        match self {
+            Self::Http2(connection) => match connection.http1() {
+                Some(pool) if upgrade_of(request.headers()).is_some() => Self::Http1(Arc::clone(pool)),
+                _ => self.clone(),
+            },
+            Self::Http1(_) => self.clone(),
+        }
+    }
 }
 
 impl Upstream {
     /// Reaches the server at `base`, such as `http://10.0.0.7:8080`, with the defaults of [`UpstreamBuilder`].
     ///
     /// # Errors
-    /// When `base` is no URL of a server that can be reached without TLS.
+    /// When `base` is no URL of a server that can be reached, or there is nothing to check its certificate with.
     pub fn new(base: &str) -> Result<Self, UpstreamUrlError> {
         Self::builder().build(base)
     }
@@ -95,6 +118,41 @@ impl Upstream {
     /// Settings, which several servers may share.
     pub fn builder() -> UpstreamBuilder {
         UpstreamBuilder::default()
+    }
+
+    /// The same server for health checks, which may want another host, and have their own patience: over the same
+    /// connections, or over new ones that nobody else uses.
+    pub(crate) fn probe(&self, host: Option<&Authority>, fresh: bool) -> Self {
+        let Shared { target, transport, .. } = &*self.shared;
+        let transport = match transport {
+            Transport::Http1(pool) if fresh => Transport::Http1(pool.fresh()),
+            Transport::Http2(connection) if fresh => Transport::Http2(connection.fresh()),
+            Transport::Http1(pool) => Transport::Http1(Arc::clone(pool)),
+            Transport::Http2(connection) => Transport::Http2(Arc::clone(connection)),
+        };
+        let mut target = target.clone();
+        if let Some(host) = host {
+            target.authority = host.clone();
+        }
+        let (preserve_host, response_timeout) = (false, None);
+        Self { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) }
+    }
+
+    /// Sends one request.
+    pub(crate) async fn ask<B>(mut self, request: Request<B>) -> Result<Response<UpstreamBody>, UpstreamError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        poll_fn(|cx| Service::<Request<B>>::poll_ready(&mut self, cx)).await?;
+        self.call(request).await
+    }
+}
+
+/// Services that wrap an upstream and have this too can be checked by `health::HttpCheck`.
+impl AsRef<Upstream> for Upstream {
+    fn as_ref(&self) -> &Upstream {
+        self
     }
 }
 
@@ -128,12 +186,13 @@ where
         let shared = &*self.shared;
         let progress = Arc::new(Progress::default());
         let limit = shared.response_timeout;
-        let inner: Answer = match (shared.rewrite(request, &progress), &shared.transport) {
+        let transport = shared.transport.carrying(&request);
+        let inner: Answer = match (shared.rewrite(request, &progress, &transport), transport) {
             (Ok(request), Transport::Http1(pool)) => {
                 Box::pin(Patience::new(pool.send(request), limit, progress))
             }
             (Ok(request), Transport::Http2(connection)) => {
-                Box::pin(Patience::new(Arc::clone(connection).send(request), limit, progress))
+                Box::pin(Patience::new(connection.send(request), limit, progress))
             }
             (Err(error), _) => Box::pin(ready(Err(error))),
         };
@@ -167,6 +226,7 @@ impl Shared {
         &self,
         request: Request<B>,
         progress: &Arc<Progress>,
+        transport: &Transport,
     ) -> Result<Request<SendBody>, UpstreamError>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -182,9 +242,9 @@ impl Shared {
         let host = if self.preserve_host { asked_host(&parts) } else { None };
         let host = host.unwrap_or_else(|| self.target.authority.clone());
         let path = self.target.path(&parts.uri)?;
-        match self.transport {
+        match transport {
             Transport::Http1(_) => shape_http1(&mut parts, &body, &host, path),
-            Transport::Http2(_) => shape_http2(&mut parts, host, path),
+            Transport::Http2(_) => shape_http2(&mut parts, self.target.scheme.clone(), host, path),
         }
         // Without a body there is no progress, and a box for nothing takes no room.
         let body = if body.is_end_stream() {
@@ -211,12 +271,22 @@ fn shape_http1<B: Body>(parts: &mut Parts, body: &B, host: &Authority, path: Pat
     state_framing(&parts.method, headers, body);
 }
 
-fn shape_http2(parts: &mut Parts, host: Authority, path: PathAndQuery) {
+fn shape_http2(parts: &mut Parts, scheme: Scheme, host: Authority, path: PathAndQuery) {
     parts.version = Version::HTTP_2;
-    parts.uri = uri(host, path);
+    parts.uri = uri(scheme, host, path);
     // Here the authority is in the target, and fields about the connection do not exist.
     parts.headers.remove(HOST);
     HopByHop::new().strip(&mut parts.headers);
+}
+
+/// Makes a request for HTTP/2 one for HTTP/1.1.
+fn reshape_http1(request: Request<SendBody>) -> Request<SendBody> {
+    let (mut parts, body) = request.into_parts();
+    let uri = std::mem::take(&mut parts.uri).into_parts();
+    if let (Some(host), Some(path)) = (uri.authority, uri.path_and_query) {
+        shape_http1(&mut parts, &body, &host, path);
+    }
+    Request::from_parts(parts, body)
 }
 
 /// The authority that the client asked for. An absolute target overrides `Host` (RFC 9112, section 3.2.2).
@@ -229,9 +299,9 @@ fn asked_host(parts: &Parts) -> Option<Authority> {
     asked.rsplit('@').next()?.parse().ok()
 }
 
-fn uri(authority: Authority, path: PathAndQuery) -> Uri {
+fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(authority);
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).expect("scheme, authority and path are all there")
@@ -279,6 +349,8 @@ pub struct UpstreamBuilder {
     response_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     max_idle: usize,
+    #[cfg(feature = "tls")]
+    tls: tls::TlsSettings,
 }
 
 impl Default for UpstreamBuilder {
@@ -290,6 +362,8 @@ impl Default for UpstreamBuilder {
             response_timeout: Some(Duration::from_secs(60)),
             idle_timeout: Some(Duration::from_secs(50)),
             max_idle: 64,
+            #[cfg(feature = "tls")]
+            tls: tls::TlsSettings::default(),
         }
     }
 }
@@ -302,14 +376,17 @@ impl UpstreamBuilder {
         self
     }
 
-    /// Whether to speak HTTP/2 at once, without TLS (RFC 9113, section 3.3). Upgrades do not work then.
+    /// Whether to speak HTTP/2.
+    ///
+    /// Without TLS it is spoken at once (RFC 9113, section 3.3), and upgrades do not work. With TLS the server is
+    /// offered both versions and the one it chooses is spoken; a request for an upgrade gets an HTTP/1.1 connection.
     #[must_use]
     pub fn http2(mut self, on: bool) -> Self {
         self.http2 = on;
         self
     }
 
-    /// How long a connection may take to come about.
+    /// How long a connection may take to come about, TLS included.
     #[must_use]
     pub fn connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.connect_timeout = limit.into();
@@ -338,22 +415,70 @@ impl UpstreamBuilder {
         self
     }
 
+    /// Whom to trust over `https`, and which certificate to show, if not the system's roots and none. The protocols of
+    /// its ALPN are replaced by those that [`http2`](Self::http2) asks for. The type is that of rustls 0.23.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use buttress::forward::Upstream;
+    /// use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+    ///
+    /// let roots = RootCertStore::empty(); // add the certificate of your own authority
+    /// let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    ///     .with_safe_default_protocol_versions()?
+    ///     .with_root_certificates(roots)
+    ///     .with_no_client_auth();
+    /// let node = Upstream::builder().tls(Arc::new(config)).server_name("shop.internal").build("https://10.0.0.7")?;
+    /// # drop(node);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, config: Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.tls.config = Some(config);
+        self
+    }
+
+    /// The name to ask for (SNI) and to find in the server's certificate, if not the host in the URL. Servers that
+    /// compare it with `Host` want [`preserve_host`](Self::preserve_host) off.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
+    }
+
     /// Makes the upstream for the server at `base`. Connections follow with the first requests.
     ///
+    /// The first one over `https` reads the system's root certificates, unless [`tls`](Self::tls) has brought others.
+    ///
     /// # Errors
-    /// When `base` is no URL of a server that can be reached without TLS.
+    /// When `base` is no URL of a server that can be reached, or there is nothing to check its certificate with.
     pub fn build(&self, base: &str) -> Result<Upstream, UpstreamUrlError> {
         let target: Target = base.parse()?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(self.connect_timeout);
-        let server = uri(target.authority.clone(), PathAndQuery::from_static("/"));
+        let pool = Pool::new(self.connector(&target, &[Version::HTTP_11])?, self.max_idle, self.idle_timeout);
         let transport = if self.http2 {
-            Transport::Http2(Arc::new(SharedConnection::new(connector, server, self.connect_timeout)))
+            let connector = self.connector(&target, &[Version::HTTP_2, Version::HTTP_11])?;
+            Transport::Http2(SharedConnection::new(connector, target.has_tls().then_some(pool)))
         } else {
-            Transport::Http1(Pool::new(connector, server, self.max_idle, self.idle_timeout))
+            Transport::Http1(pool)
         };
         let (preserve_host, response_timeout) = (self.preserve_host, self.response_timeout);
         Ok(Upstream { shared: Arc::new(Shared { target, preserve_host, response_timeout, transport }) })
+    }
+
+    /// Makes connections on which one of these versions is spoken, as the server likes if there is TLS.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, clippy::unnecessary_wraps, reason = "a server without TLS has no choice")
+    )]
+    fn connector(&self, target: &Target, versions: &[Version]) -> Result<Connector, UpstreamUrlError> {
+        let server = uri(target.scheme.clone(), target.authority.clone(), PathAndQuery::from_static("/"));
+        let connector = Connector::new(server, self.connect_timeout);
+        #[cfg(feature = "tls")]
+        if target.has_tls() {
+            return Ok(connector.tls(self.tls.to(target.host(), versions)?));
+        }
+        Ok(connector)
     }
 }

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "proxy")]
 
+mod affinity;
 mod cancel;
 mod queue;
 mod servers;

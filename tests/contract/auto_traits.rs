@@ -3,23 +3,33 @@
 use buttress::{
     balance::{
         Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
-        http::{ClassifyHttp, OnBody, RepeatHttp, TrackedBody},
+        http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
-    forward::{Proxy, ReplayBody, Upstream, UpstreamError},
+    forward::{
+        Proxy, ReplayBody, Upstream, UpstreamError,
+        tcp::{Connect, TcpProxy, TcpUpstream},
+    },
+    health::{HttpCheck, Monitor, MonitorBuilder},
     overload::{
         self, Admission, Limit, LimitLayer, Limiter, Permit,
         http::{Answer, FromExtensions},
     },
+    route::{Matched, Route, Routes, Rule, RulesError},
+    sticky::{CookieKeys, Pins, Sticky, StickyCookie, StickyLayer},
 };
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, body::Incoming};
+use tokio::net::TcpStream;
 use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
 type Limited<S> = Limit<S, FromExtensions, ClassifyHttp, OnBody>;
+type Pinned = Sticky<
+    Retry<Balance<Upstream, Steered<buttress::balance::NoKey>, ClassifyHttp, Reported<OnBody>>, RepeatHttp>,
+>;
 
 fn shared<T: Clone + Send + Sync + 'static>() {}
 fn sent<T: Send + Sync + 'static>() {}
@@ -46,6 +56,12 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Limited<Upstream>, Request<Incoming>>();
     service::<Proxy<Limited<Upstream>>, Request<Incoming>>();
     service::<Answer<Limited<Proxy<Again>>>, Request<Incoming>>();
+    service::<Route<Again>, Request<Incoming>>();
+    service::<Proxy<Route<Again>>, Request<Incoming>>();
+    service::<TcpUpstream, Connect>();
+    service::<TcpProxy<TcpUpstream>, TcpStream>();
+    service::<Pinned, Request<Incoming>>();
+    service::<Proxy<Pinned>, Request<Incoming>>();
 }
 
 #[test]
@@ -55,6 +71,9 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<RetryLayer<Cloned<fn(&u8) -> bool>>>();
     shared::<Cluster<Upstream>>();
     shared::<Change<Upstream>>();
+    shared::<HttpCheck>();
+    shared::<Monitor>();
+    shared::<MonitorBuilder>();
     shared::<Node>();
     shared::<Queue>();
     shared::<Limiter>();
@@ -62,6 +81,15 @@ fn layers_handles_and_guards_go_anywhere() {
     sent::<Permit>();
     sent::<Admission<u8>>();
     sent::<overload::Error<UpstreamError>>();
+    shared::<Rule>();
+    shared::<Matched>();
+    sent::<Routes<Upstream>>();
+    sent::<RulesError>();
+    sent::<buttress::route::Error<UpstreamError>>();
+    shared::<Pins>();
+    shared::<StickyLayer>();
+    shared::<StickyCookie>();
+    shared::<CookieKeys>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
@@ -73,6 +101,8 @@ fn layers_handles_and_guards_go_anywhere() {
     debug::<BalanceLayer>();
     debug::<RetryLayer<RepeatHttp>>();
     debug::<Cluster<Upstream>>();
+    debug::<Routes<u8>>();
+    debug::<Matched>();
     debug::<TrackedBody<Incoming>>();
     debug::<ReplayBody<Incoming>>();
 }
@@ -87,5 +117,7 @@ fn debug_asks_nothing_of_the_services() {
     assert!(format!("{balance:?}").contains("RoundRobin"));
     let limiter = Limiter::new(overload::Gradient::default(), overload::Queue::default());
     assert!(format!("{:?}", Limit::new(Opaque, limiter)).contains("in_flight"));
+    let routes = Routes::new([(Rule::prefix("/"), Opaque)]).unwrap();
+    assert!(format!("{:?}", Route::new(routes)).contains("/*"));
     assert!(format!("{:?}", Retry::new(balance, Cloned::new(|_: &u8| true))).contains("tries"));
 }

@@ -10,6 +10,7 @@ use buttress::{
     cluster::{Cluster, FailureKind, Node, Verdict},
     forward::{PeerAddr, Proxy},
     overload::{Fixed, Limit, Limiter, Priority, Queue as Line, Terms},
+    sticky::{CookieKeys, Pins, Sticky, StickyCookie},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -119,8 +120,10 @@ async fn a_proxied_request_is_taken_back_wherever_it_is_dropped() {
         Err(_) => Verdict::Failure(FailureKind::Transport),
     };
     let cluster = Cluster::new([(Node::new("a"), service)]).unwrap();
-    let balance = Balance::new(cluster.clone(), RoundRobin).classify(judge).complete(OnBody);
-    let proxy = Proxy::new(Retry::new(balance, RepeatHttp::new()));
+    let balance = Balance::new(cluster.clone(), RoundRobin).classify(judge).complete(OnBody).sticky();
+    let cookie = StickyCookie::new("shop", CookieKeys::new([[7; 32]]).unwrap()).unwrap();
+    let pins = Pins::cookie(cookie, &cluster);
+    let proxy = Proxy::new(Sticky::new(Retry::new(balance, RepeatHttp::new()), pins));
     let polls = drop_at_every_poll(
         || {
             let mut request = Request::post("/").header("host", "a").body(Full::from("body")).unwrap();

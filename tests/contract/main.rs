@@ -1,6 +1,6 @@
 //! What every service of the crate promises to tower, and the cluster to its readers.
 
-#![cfg(feature = "proxy")]
+#![cfg(all(feature = "proxy", feature = "signed"))]
 
 mod auto_traits;
 mod dropped;

@@ -19,6 +19,8 @@ use buttress::{
     cluster::{Cluster, LoadGuard, Member, Node},
     forward::{PeerAddr, Proxy, ProxyError},
     overload::{Gradient, Limit, LimitLayer, Limiter, http::AnswerLayer},
+    route::{Route, Routes, Rule},
+    sticky::{CookieKeys, Pins, StickyCookie, StickyLayer},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -86,6 +88,11 @@ fn request() -> Request<Full<Bytes>> {
     request
 }
 
+fn sticky(cluster: &Cluster<Strict>) -> StickyLayer {
+    let cookie = StickyCookie::new("shop", CookieKeys::new([[7; 32]]).unwrap()).unwrap();
+    StickyLayer::new(Pins::cookie(cookie, cluster))
+}
+
 async fn call_twice<S, Req>(mut service: S, request: impl Fn() -> Req)
 where
     S: Service<Req> + Clone,
@@ -118,8 +125,13 @@ async fn every_service_calls_what_it_polled_ready() {
             call_twice(queued, || ()).await;
             let http = Balance::http(cluster.clone(), RoundRobin);
             call_twice(Retry::new(http.clone(), RepeatHttp::new()), request).await;
+            let sticky = sticky(&cluster);
+            call_twice(sticky.layer(Retry::new(http.clone().sticky(), RepeatHttp::new())), request).await;
+            call_twice(sticky.layer(Strict::new("inner", steps)), request).await;
             call_twice(RetryLayer::new(RepeatHttp::new()).layer(http), request).await;
             call_twice(Proxy::new(Strict::new("inner", steps)), request).await;
+            let routes = Routes::new([(Rule::prefix("/"), Strict::new("inner", steps))]).unwrap();
+            call_twice(Route::new(routes), request).await;
         }
     }
 }

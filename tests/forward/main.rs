@@ -2,10 +2,14 @@
 
 #![cfg(feature = "proxy")]
 
+mod client;
 mod framing;
 mod http2;
 mod pool;
 mod streaming;
 #[path = "../support/sockets.rs"]
 mod support;
+mod tls;
+#[path = "../support/tls.rs"]
+mod tls_support;
 mod upgrade;

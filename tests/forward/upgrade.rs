@@ -1,6 +1,7 @@
 //! Upgraded connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use buttress::forward::{Proxy, UpgradeLease, UpstreamBody};
 use hyper::body::Incoming;
@@ -123,6 +124,21 @@ async fn a_lease_is_held_until_the_tunnel_closes() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_that_nobody_uses_is_closed() {
+    let server = serve_raw(|mut connection| async move {
+        connection.head().await;
+        connection.send(SWITCH).await;
+        assert_eq!(connection.rest().await, "");
+    })
+    .await;
+    let impatient = Proxy::new(upstream(server)).upgrade_idle_timeout(Duration::from_millis(50));
+    let mut client = Raw::connect(proxy(impatient).await).await;
+    client.send(ASK).await;
+    client.head().await;
+    assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn a_wrong_command_line_ends_with_2_and_says_why() {
     let cases: [(&[&str], &str); 4] = [
         (&["--lisen"], "error: \"--lisen\" is no option of mine\ntry --help\n"),
         (&["--listen", "8080"], "error: --listen: \"8080\" is not an address"),
-        (&["--upstream", "https://a"], "error: --upstream: the scheme \"https\" is not supported"),
+        (&["--upstream", "ftp://a"], "error: --upstream: the scheme \"ftp\" is not supported"),
         (&["--config", "/no/such.toml"], "error: /no/such.toml: cannot read it: No such file"),
     ];
     for (arguments, start) in cases {

@@ -6,4 +6,7 @@ mod process;
 mod stopping;
 #[path = "../support/sockets.rs"]
 mod support;
+mod tls;
+#[path = "../support/tls.rs"]
+mod tls_support;
 mod traffic;

@@ -22,6 +22,8 @@ use crate::support::{BoxBody, empty, full, http1, soon};
 /// A gateway that runs until it is dropped.
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) lines: mpsc::UnboundedReceiver<String>,
     child: Child,
@@ -30,9 +32,17 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it on free ports.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let mut child = command()
+        Self::spawn(command().args(arguments)).await
+    }
+
+    /// Starts it where this file holds the certificates that the system trusts.
+    pub(crate) async fn start_trusting(roots: &File, arguments: &[&str]) -> Self {
+        Self::spawn(command().args(arguments).env("SSL_CERT_FILE", roots.path())).await
+    }
+
+    async fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -43,9 +53,15 @@ impl Gateway {
                 sender.send(line).ok();
             }
         });
-        let addr = address(&mut lines, "gateway  http://").await;
-        let admin = address(&mut lines, "admin    http://").await;
-        Self { addr, admin, lines, child }
+        let mut line = async || soon(lines.recv()).await.expect("it prints its addresses");
+        let addr = address(&line().await, "gateway  http://").unwrap();
+        let mut next = line().await;
+        let tls = address(&next, "gateway  https://");
+        if tls.is_some() {
+            next = line().await;
+        }
+        let admin = address(&next, "admin    http://").unwrap();
+        Self { addr, tls, admin, lines, child }
     }
 
     /// Starts it in front of these servers.
@@ -144,8 +160,7 @@ fn command() -> Command {
     command
 }
 
-async fn address(lines: &mut mpsc::UnboundedReceiver<String>, label: &str) -> SocketAddr {
-    let line = soon(lines.recv()).await.expect("it prints its addresses");
-    let addr = line.strip_prefix(label).unwrap_or_else(|| panic!("{line}"));
-    addr.trim_end_matches("/status").parse().unwrap()
+fn address(line: &str, label: &str) -> Option<SocketAddr> {
+    let addr = line.strip_prefix(label)?.trim_end_matches("/status");
+    Some(addr.parse().unwrap_or_else(|_| panic!("{line}")))
 }

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use buttress::{
     balance::{Balance, Policy},
-    cluster::{Cluster, FailureKind, LoadGuard, Node, Verdict},
+    cluster::{Cluster, FailureKind, LoadGuard, Node, SlowStart, Verdict},
     rng::Rng,
     time::ManualClock,
 };
@@ -31,6 +31,8 @@ pub(crate) trait Chooser {
 pub(crate) enum Maker {
     /// One of the crate's policies.
     Policy(Arc<dyn Policy>),
+    /// The same, over a cluster with slow start.
+    Gentle(Arc<dyn Policy>, SlowStart),
     /// The same, with the servers' true speeds as weights.
     Weighted(Arc<dyn Policy>),
     /// tower's estimate of latency.
@@ -49,9 +51,13 @@ pub(crate) enum Among {
 impl Maker {
     pub(crate) fn make(&self, speeds: &[f64], clock: &ManualClock, truth: &Rc<Truth>) -> Box<dyn Chooser> {
         match self {
-            Self::Policy(policy) => Box::new(Ours::new(policy, speeds.iter().map(|_| 1), clock)),
+            Self::Policy(policy) => Box::new(Ours::new(policy, speeds.iter().map(|_| 1), clock, None)),
+            Self::Gentle(policy, slow_start) => {
+                Box::new(Ours::new(policy, speeds.iter().map(|_| 1), clock, Some(*slow_start)))
+            }
             Self::Weighted(policy) => {
-                Box::new(Ours::new(policy, speeds.iter().map(|speed| (speed * 10.0).round() as u16), clock))
+                let weights = speeds.iter().map(|speed| (speed * 10.0).round() as u16);
+                Box::new(Ours::new(policy, weights, clock, None))
             }
             Self::PeakEwma(among) => Box::new(PeakEwma::new(speeds.len(), *among)),
             Self::Oracle => Box::new(Oracle { truth: Rc::clone(truth), rng: Rng::from_thread() }),
@@ -65,9 +71,18 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(policy: &Arc<dyn Policy>, weights: impl Iterator<Item = u16>, clock: &ManualClock) -> Self {
+    fn new(
+        policy: &Arc<dyn Policy>,
+        weights: impl Iterator<Item = u16>,
+        clock: &ManualClock,
+        slow_start: Option<SlowStart>,
+    ) -> Self {
         let nodes = weights.enumerate().map(|(server, weight)| (node(server).weight(weight), server));
-        let cluster = Cluster::builder().clock(clock.clone()).build(nodes).expect("the names are different");
+        let mut builder = Cluster::builder().clock(clock.clone());
+        if let Some(slow_start) = slow_start {
+            builder = builder.slow_start(slow_start);
+        }
+        let cluster = builder.build(nodes).expect("the names are different");
         Self { balance: Balance::new(cluster, Arc::clone(policy)) }
     }
 }

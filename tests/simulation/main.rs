@@ -23,9 +23,13 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
-use buttress::balance::{LeastRequest, LeastResponseTime, Policy, Random, RoundRobin, WeightedRoundRobin};
+use buttress::{
+    balance::{LeastRequest, LeastResponseTime, Policy, Random, RoundRobin, WeightedRoundRobin},
+    cluster::SlowStart,
+};
 
 use self::{
     choosers::{Among, Maker},
@@ -198,6 +202,39 @@ fn a_newcomer_is_neither_starved_nor_flooded() {
     );
     assert!(share.median >= 5.0, "it got {} % of its fair share", share.median);
     assert!(p99.median <= oracle.median * 1.15, "p99 {} ms, oracle {}", p99.median, oracle.median);
+}
+
+#[test]
+fn slow_start_neither_starves_a_newcomer_nor_lets_it_slow_the_rest() {
+    let scenario = Scenario::cold_join(20);
+    let without = Scenario { newcomer: None, ..scenario.clone() };
+    // Warm before the newcomer joins: slow start begins when the cluster is older than that.
+    let slow_start = SlowStart::new(Duration::from_secs(10));
+    let policies: [(&str, Arc<dyn Policy>); 3] = [
+        (DEFAULT, Arc::new(LeastResponseTime::new())),
+        ("least request of 2", Arc::new(LeastRequest::new())),
+        ("round robin", Arc::new(RoundRobin)),
+    ];
+    for (name, policy) in policies {
+        let gentle = Maker::Gentle(Arc::clone(&policy), slow_start);
+        let reports = simulate_with(&scenario, &gentle, &SEEDS[..5]);
+        let share = Spread::of(&reports, |report| report.early_share_of_newcomer() * 100.0);
+        let p99 = Spread::of(&reports, Report::p99);
+        let at_once = simulate_with(&scenario, &Maker::Policy(Arc::clone(&policy)), &SEEDS[..1]);
+        let at_once = Spread::of(&at_once, Report::p99);
+        let alone = Spread::of(&simulate_with(&without, &Maker::Policy(policy), &SEEDS[..3]), Report::p99);
+        println!(
+            "cold join, {name}: {share} % of a fair share in 2 s, p99 {p99} ms; without slow start {at_once}, without a newcomer {alone}"
+        );
+        assert!(share.median >= 5.0, "{name}: {} % of its fair share", share.median);
+        assert!(share.min >= 3.0, "{name}: {} % of its fair share with one seed", share.min);
+        assert!(
+            p99.median <= alone.median * 1.15,
+            "{name}: p99 {} ms, {} without it",
+            p99.median,
+            alone.median
+        );
+    }
 }
 
 #[test]

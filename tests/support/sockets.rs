@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tower::{BoxError, Service};
@@ -41,19 +41,30 @@ where
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
-            let handler = handler.clone();
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddr(peer));
-                let answer = handler(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            let server = Builder::new(TokioExecutor::new());
-            tokio::spawn(async move {
-                server.serve_connection_with_upgrades(TokioIo::new(stream), service).await.ok()
-            });
+            tokio::spawn(answer(stream, peer, handler.clone()));
         }
     });
     addr
+}
+
+/// Answers each request on a connection with `handler`.
+pub(crate) async fn answer<H, F, R>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    handler: H,
+) where
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<R>> + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddr(peer));
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let server = Builder::new(TokioExecutor::new());
+    server.serve_connection_with_upgrades(TokioIo::new(stream), service).await.ok();
 }
 
 /// A server that is played by hand, one task per connection.
@@ -66,7 +77,7 @@ where
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(handler(Raw { stream, read: Vec::new() }));
+            tokio::spawn(handler(Raw::over(stream)));
         }
     });
     addr
@@ -106,18 +117,34 @@ pub(crate) async fn nobody() -> SocketAddr {
 }
 
 /// A connection that is spoken by hand.
-pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Raw<S = TcpStream> {
+    pub(crate) stream: S,
     read: Vec<u8>,
 }
 
 impl Raw {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(addr).await.unwrap(), read: Vec::new() }
+        Self::over(TcpStream::connect(addr).await.unwrap())
+    }
+
+    /// What has come in so far, beyond what was asked for.
+    pub(crate) fn pending(&mut self) -> String {
+        let mut more = [0; 1024];
+        while let Ok(read @ 1..) = self.stream.try_read(&mut more) {
+            self.read.extend_from_slice(&more[..read]);
+        }
+        text(self.read.clone())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Reads up to and with `end`. What was read before an end of stream comes back with it.
@@ -143,15 +170,6 @@ impl Raw {
     pub(crate) async fn rest(&mut self) -> String {
         soon(self.stream.read_to_end(&mut self.read)).await.ok();
         text(std::mem::take(&mut self.read))
-    }
-
-    /// What has come in so far, beyond what was asked for.
-    pub(crate) fn pending(&mut self) -> String {
-        let mut more = [0; 1024];
-        while let Ok(read @ 1..) = self.stream.try_read(&mut more) {
-            self.read.extend_from_slice(&more[..read]);
-        }
-        text(self.read.clone())
     }
 }
 

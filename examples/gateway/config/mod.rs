@@ -5,6 +5,7 @@
 
 mod policy;
 mod problem;
+mod tls;
 mod value;
 
 use std::{collections::HashMap, net::SocketAddr, path::Path, time::Duration};
@@ -21,6 +22,7 @@ use self::value::{addr, parsed_list, ratio, some_addr, span};
 pub(crate) use self::{
     policy::{Policy, RequestKey},
     problem::Problem,
+    tls::Tls,
     value::{Addr, BaseUrl},
 };
 
@@ -37,6 +39,7 @@ pub(crate) struct Config {
     /// Whose word on where a request came from is believed.
     #[serde(deserialize_with = "parsed_list")]
     trusted_proxies: Vec<Cidr>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) policy: Policy,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: Retries,
@@ -58,6 +61,9 @@ pub(crate) struct Timeouts {
     /// For the next request on a connection to an upstream.
     #[serde(deserialize_with = "span")]
     idle: Duration,
+    /// For the TLS handshake of a client.
+    #[serde(deserialize_with = "span")]
+    pub(crate) handshake: Duration,
     /// For the head of a client's request, and so also for the next one on its connection.
     #[serde(deserialize_with = "span")]
     pub(crate) head: Duration,
@@ -126,9 +132,13 @@ impl Config {
 
     /// Reads the text of a file of this name.
     pub(crate) fn parse(text: &str, file: &str) -> Result<Self, Problem> {
-        let config: Self = toml::from_str(text)
+        let mut config: Self = toml::from_str(text)
             .map_err(|error| Problem::at(file, text, error.span(), error.message().to_owned()))?;
         config.check(text, file)?;
+        if let Some(tls) = &mut config.tls {
+            let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+            tls.load(directory, text).map_err(|(span, message)| Problem::at(file, text, span, message))?;
+        }
         Ok(config)
     }
 
@@ -193,8 +203,8 @@ impl Retries {
 impl Upstream {
     /// An upstream that is named after its address.
     pub(crate) fn at(url: BaseUrl) -> Self {
-        let name = url.as_str().trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self::named(name, url)
+        let name = url.as_str().split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        Self::named(name.trim_end_matches('/').to_owned(), url)
     }
 
     pub(crate) fn named(name: impl Into<NodeId>, url: BaseUrl) -> Self {
@@ -223,6 +233,7 @@ impl Default for Config {
             admin: None,
             max_connections: 10_000,
             trusted_proxies: Vec::new(),
+            tls: None,
             policy: Policy::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
@@ -240,6 +251,7 @@ impl Default for Timeouts {
             connect: seconds(2),
             response: seconds(60),
             idle: seconds(50),
+            handshake: seconds(10),
             head: seconds(60),
             drain: seconds(30),
         }

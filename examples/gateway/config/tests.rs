@@ -29,6 +29,20 @@ fn the_sample_shows_each_default_as_it_is() {
 }
 
 #[test]
+fn the_sample_shows_every_key_of_tls() {
+    let sample = include_str!("../gateway.toml");
+    let (_, tls) = sample.split_once("# [tls]\n").unwrap();
+    let (tls, _) = tls.split_once("[policy]").unwrap();
+    let setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let lines: Vec<_> = tls.lines().filter_map(|line| line.strip_prefix("# ")).filter(setting).collect();
+    let text = refused(&format!("[tls]\n{}\n{ONE}", lines.join("\n")));
+    assert!(text.contains("certificates/shop.pem: cannot read it"), "{text}");
+    for key in ["listen", "min_version", "cert", "key", "names", "default"] {
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    }
+}
+
+#[test]
 fn an_empty_file_lacks_an_upstream() {
     assert!(refused("").starts_with("test.toml: there is no upstream"));
 }
@@ -62,7 +76,7 @@ fn bad_values_are_placed_at_the_value() {
         ("[retries]\nbudget = 1.5", "2:10: give a ratio"),
         ("policy.name = \"fastest\"", "1:15: \"fastest\" is no policy of mine"),
         ("policy.choices = 3", "1:18: `choices` is a setting of least_request"),
-        ("[[upstream]]\nid = \"b\"\nurl = \"https://b\"", "3:7: the scheme \"https\" is not supported"),
+        ("[[upstream]]\nid = \"b\"\nurl = \"ftp://b\"", "3:7: the scheme \"ftp\" is not supported"),
         (
             "[[upstream]]\nid = \"b\"\nurl = \"http://b\"\nweight = 70000",
             "4:10: invalid value: integer `70000`",

@@ -1,11 +1,11 @@
 //! The verdict on an HTTP response.
 
-use std::{error::Error, io};
+use std::{error::Error, io, time::Duration};
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    balance::Classify,
+    balance::{Classify, RetryAfter},
     cluster::{FailureKind, Verdict},
     overload::Overloaded,
 };
@@ -15,7 +15,9 @@ use crate::{
 /// | answer | verdict |
 /// |---|---|
 /// | 5xx but for those below | failure: response |
-/// | 503, 429 | failure: overloaded |
+/// | 502, 504 | failure: gateway |
+/// | 503 | failure: overloaded |
+/// | 429 | failure: throttled |
 /// | 501, 505 and other 4xx | neutral: the request was at fault |
 /// | others | success |
 /// | error | failure of the [kind](NodeError) it shows |
@@ -29,15 +31,29 @@ impl<B, E: NodeError> Classify<Response<B>, E> for ClassifyHttp {
             Err(error) => return error.failure().map_or(Verdict::Neutral, Verdict::Failure),
         };
         match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                Verdict::Failure(FailureKind::Overloaded)
-            }
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Verdict::Failure(FailureKind::Gateway),
+            StatusCode::SERVICE_UNAVAILABLE => Verdict::Failure(FailureKind::Overloaded),
+            StatusCode::TOO_MANY_REQUESTS => Verdict::Failure(FailureKind::Throttled),
             StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Verdict::Neutral,
             status if status.is_server_error() => Verdict::Failure(FailureKind::Response),
             status if status.is_client_error() => Verdict::Neutral,
             _ => Verdict::Success,
         }
     }
+
+    fn retry_after(&self, answer: Result<&Response<B>, &E>) -> Option<RetryAfter> {
+        parse_retry_after(answer.ok()?.headers().get(header::RETRY_AFTER)?)
+    }
+}
+
+/// Seconds or a date (RFC 9110, section 10.2.3). More seconds than can be counted are that many.
+fn parse_retry_after(value: &HeaderValue) -> Option<RetryAfter> {
+    let text = value.to_str().ok()?.trim_ascii();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Nothing but digits fails only by being too large.
+        return Some(RetryAfter::Delay(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
+    }
+    httpdate::parse_http_date(text).ok().map(RetryAfter::Date)
 }
 
 /// What an error of a node's service says about the node.
@@ -101,5 +117,28 @@ fn io_failure(kind: io::ErrorKind) -> Option<FailureKind> {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable => Some(FailureKind::Connect),
         io::ErrorKind::TimedOut => Some(FailureKind::Timeout),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_never_nonsense() {
+        let parse = |text: &str| parse_retry_after(&HeaderValue::from_str(text).unwrap());
+        let seconds = |seconds| Some(RetryAfter::Delay(Duration::from_secs(seconds)));
+        assert_eq!(parse("0"), seconds(0));
+        assert_eq!(parse(" 120 "), seconds(120));
+        assert_eq!(parse("99999999999999999999999999"), seconds(u64::MAX));
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:37 GMT"), Some(RetryAfter::Date(date)));
+        assert_eq!(parse("Sunday, 06-Nov-94 08:49:37 GMT"), Some(RetryAfter::Date(date)));
+        for nonsense in ["", "-1", "+1", "1.5", "soon", "0x10", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(parse(nonsense), None, "{nonsense:?}");
+        }
+        assert_eq!(parse_retry_after(&HeaderValue::from_bytes(b"\xff1").unwrap()), None);
     }
 }

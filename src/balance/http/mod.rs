@@ -2,14 +2,18 @@
 
 mod body;
 mod classify;
+mod key;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod repeat;
+mod steer;
 
 pub use self::{
     body::{OnBody, TrackedBody},
     classify::{ClassifyHttp, NodeError},
+    key::{ByClientAddr, ByHeader},
     repeat::{KeptRequest, RepeatHttp},
+    steer::{Reported, ServedBy, Steered},
 };
 use super::{Balance, NoKey, Policy};
 use crate::cluster::Cluster;

@@ -13,6 +13,7 @@ impl<E: ProxyError> ProxyError for Error<E> {
     fn status(&self) -> StatusCode {
         match self {
             Self::Node { source, .. } => source.status(),
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -20,6 +21,7 @@ impl<E: ProxyError> ProxyError for Error<E> {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Node { source, .. } => source.retry_after(),
+            Self::Timeout { .. } => None,
             _ => Some(RETRY_AFTER),
         }
     }

@@ -1,5 +1,7 @@
 //! Which HTTP requests may be sent again, and how.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{Request, header, request::Parts};
 use http_body::Body;
@@ -8,6 +10,7 @@ use crate::{
     balance::Repeat,
     cluster::FailureKind,
     forward::{Replay, ReplayBody},
+    time::Deadline,
 };
 
 /// How much of a request body is remembered for a second attempt, unless set.
@@ -17,7 +20,10 @@ const LIMIT: usize = 64 * 1024;
 /// any failure.
 ///
 /// Bodies stream through while at most `limit` bytes are remembered; a request that has sent more cannot be repeated.
-/// Requests for an upgrade are repeated only if no connection came about.
+/// Requests for an upgrade are repeated only if no connection came about. A request is hedged only once its whole body is
+/// remembered.
+///
+/// A [`Deadline`] among the extensions of a request is honoured.
 #[derive(Clone, Copy, Debug)]
 pub struct RepeatHttp {
     limit: usize,
@@ -61,12 +67,24 @@ impl<B: Body<Data = Bytes>> Repeat<Request<B>> for RepeatHttp {
     }
 
     fn may_repeat(&self, kept: &Self::Kept, failure: FailureKind) -> bool {
-        let is_upgrade = kept.head.headers.contains_key(header::UPGRADE);
-        let is_safe = failure == FailureKind::Connect || (kept.head.method.is_idempotent() && !is_upgrade);
-        is_safe && kept.body.can_replay()
+        (failure == FailureKind::Connect || kept.is_idempotent()) && kept.body.can_replay()
+    }
+
+    fn may_hedge(&self, kept: &Self::Kept) -> bool {
+        kept.is_idempotent() && kept.body.is_whole()
     }
 
     fn again(&self, kept: &mut Self::Kept) -> Option<Self::Attempt> {
         Some(Request::from_parts(kept.head.clone(), kept.body.attempt()?))
+    }
+
+    fn deadline(&self, kept: &Self::Kept) -> Option<Instant> {
+        kept.head.extensions.get().map(|&Deadline(at)| at)
+    }
+}
+
+impl<B> KeptRequest<B> {
+    fn is_idempotent(&self) -> bool {
+        self.head.method.is_idempotent() && !self.head.headers.contains_key(header::UPGRADE)
     }
 }

@@ -82,7 +82,7 @@ impl Picker for LeastRequestPicker {
         let request = &*cx;
         let cost = |index: usize| {
             let load = match nodes.states()[index].plain_load() {
-                Some(in_flight) if request.is_first_try() => (in_flight + 1) as f32,
+                Some(in_flight) if request.is_open() => (in_flight + 1) as f32,
                 _ => look_closer(nodes, request, index),
             };
             load * self.per_weight[index]

@@ -92,7 +92,7 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
     // Positive floats are in the order of their bits.
     let rank = |index: usize, cost: f32| u64::from(cost.to_bits()) << 32 | (index as u64 ^ mask);
     let mut least = u64::MAX;
-    if cx.is_first_try() {
+    if cx.is_open() {
         for (index, state) in nodes.states().iter().enumerate() {
             let cost = state.plain_quote().map(|(alone, load)| alone * load);
             let cost = cost.unwrap_or_else(|| look_closer(nodes, cx, index));
@@ -149,14 +149,14 @@ impl Picker for Shortlist {
             }
             alone
         };
-        let is_first_try = cx.is_first_try();
+        let is_open = cx.is_open();
         let (mut worst, mut worst_worth) = (0, -1.0);
         let mut place = start;
         for _ in 0..FROM_MEMORY {
             place += REMEMBERED / FROM_MEMORY;
             place -= if place < REMEMBERED { 0 } else { REMEMBERED };
             let index = self.shortlist[place].load(Relaxed) as usize;
-            let plain = if is_first_try { nodes.states()[index].plain_quote() } else { None };
+            let plain = if is_open { nodes.states()[index].plain_quote() } else { None };
             let worth = look(index, plain);
             if worth > worst_worth {
                 (worst, worst_worth) = (place, worth);

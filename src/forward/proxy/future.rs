@@ -119,7 +119,7 @@ impl Exchange {
         };
         let server = hyper::upgrade::on(&mut response);
         let lease: Option<UpgradeLease> = response.extensions_mut().remove();
-        asked.join(server, lease);
+        asked.join(server, lease, self.settings.upgrade_idle_timeout);
 
         let headers = response.headers_mut();
         self.settings.hop.strip(headers);

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, sleep};
-use tower_service::Service;
 
+use super::connector::Connector;
+use super::stream::Stream;
 use super::{SendBody, UpstreamBody, UpstreamError, UpstreamErrorKind};
 
 /// HTTP/1.1 connections to one server, each driven by whoever has a request on it.
@@ -20,8 +20,7 @@ use super::{SendBody, UpstreamBody, UpstreamError, UpstreamErrorKind};
 /// the future of a request and then the body of its answer drive the connection, and while it is idle nobody does:
 /// whether it still stands is seen when it is taken again.
 pub(super) struct Pool {
-    connector: HttpConnector,
-    server: Uri,
+    connector: Connector,
     max_idle: usize,
     idle_timeout: Option<Duration>,
     idle: Mutex<Idle>,
@@ -35,30 +34,30 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(
-        connector: HttpConnector,
-        server: Uri,
-        max_idle: usize,
-        idle_timeout: Option<Duration>,
-    ) -> Arc<Self> {
-        Arc::new(Self { connector, server, max_idle, idle_timeout, idle: Mutex::default() })
+    pub(super) fn new(connector: Connector, max_idle: usize, idle_timeout: Option<Duration>) -> Arc<Self> {
+        Arc::new(Self { connector, max_idle, idle_timeout, idle: Mutex::default() })
+    }
+
+    /// An empty pool for the same server, which keeps no connection.
+    pub(super) fn fresh(&self) -> Arc<Self> {
+        Self::new(self.connector.clone(), 0, None)
     }
 
     /// Not an `async fn`, which would keep room for the request twice; and connecting, which is rare, is boxed, so that
     /// the future of every request need not have room for it.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
     pub(super) fn send(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         mut request: Request<SendBody>,
-    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send + use<> {
-        let pool = Arc::clone(self);
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + Send {
         async move {
             loop {
-                let (mut line, is_new) = match pool.take() {
+                let (mut line, is_new) = match self.take() {
                     Some(line) => (line, false),
-                    None => (Box::pin(pool.connect()).await?, true),
+                    None => (Box::pin(Line::open(&self.connector)).await?, true),
                 };
                 match line.exchange(request).await {
-                    Ok(response) => return Ok(pool.begin_body(line, response)),
+                    Ok(response) => return Ok(self.begin_body(line, response)),
                     Err(mut error) => match error.take_message() {
                         // The server closed the connection before it took the request: the next one may do better.
                         Some(unsent) if !is_new => request = unsent,
@@ -84,12 +83,10 @@ impl Pool {
         })
     }
 
-    async fn connect(&self) -> Result<Line, UpstreamError> {
-        let failed = |error: tower::BoxError| UpstreamError::new(UpstreamErrorKind::Connect, error);
-        let stream =
-            self.connector.clone().call(self.server.clone()).await.map_err(|error| failed(error.into()))?;
-        let (sender, connection) = http1::handshake(stream).await.map_err(|error| failed(error.into()))?;
-        Ok(Line { sender, driver: Some(Box::pin(connection.with_upgrades())) })
+    /// Keeps a connection that somebody else made, for the next request.
+    pub(super) async fn adopt(self: &Arc<Self>, stream: Stream) -> Result<(), UpstreamError> {
+        self.put_back(Line::over(stream).await?);
+        Ok(())
     }
 
     /// An idle connection that still stands.
@@ -162,6 +159,17 @@ pub(super) struct Line {
 }
 
 impl Line {
+    async fn open(connector: &Connector) -> Result<Self, UpstreamError> {
+        Self::over(connector.connect().await?).await
+    }
+
+    async fn over(stream: Stream) -> Result<Self, UpstreamError> {
+        let handshake = http1::handshake(stream).await;
+        let (sender, connection) =
+            handshake.map_err(|error| UpstreamError::new(UpstreamErrorKind::Connect, error))?;
+        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())) })
+    }
+
     /// Not an `async fn`, which would keep room for the request to its end.
     fn exchange(
         &mut self,

@@ -7,13 +7,25 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use super::{UpstreamError, UpstreamErrorKind};
 
 /// Where requests go: a server and the path in front of theirs.
+#[derive(Clone)]
 pub(super) struct Target {
+    pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     /// Without a slash at its end.
     base: String,
 }
 
 impl Target {
+    pub(super) fn has_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    /// The server's name or address, without the brackets around one of IPv6.
+    #[cfg(feature = "tls")]
+    pub(super) fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// The path of a request, with the base in front.
     pub(super) fn path(&self, asked: &Uri) -> Result<PathAndQuery, UpstreamError> {
         let asked = asked.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -28,7 +40,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.base)
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.base)
     }
 }
 
@@ -36,17 +48,27 @@ impl FromStr for Target {
     type Err = UpstreamUrlError;
 
     fn from_str(base: &str) -> Result<Self, UpstreamUrlError> {
+        Self::parse(base, cfg!(feature = "tls"))
+    }
+}
+
+impl Target {
+    fn parse(base: &str, has_tls: bool) -> Result<Self, UpstreamUrlError> {
         let uri: Uri = base.parse().map_err(|_| UpstreamUrlError::NoUrl(base.to_owned()))?;
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(UpstreamUrlError::NoUrl(base.to_owned()));
         };
-        if *scheme != Scheme::HTTP {
+        if *scheme == Scheme::HTTPS && !has_tls {
+            return Err(UpstreamUrlError::NeedsTls);
+        }
+        if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
             return Err(UpstreamUrlError::Scheme(scheme.to_string()));
         }
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(UpstreamUrlError::TooMuch);
         }
-        Ok(Self { authority: authority.clone(), base: uri.path().trim_end_matches('/').to_owned() })
+        let base = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { scheme: scheme.clone(), authority: authority.clone(), base })
     }
 }
 
@@ -57,9 +79,21 @@ pub enum UpstreamUrlError {
     /// No scheme, no host, or no URL at all.
     #[error("{0:?} is not the URL of a server: write it like http://10.0.0.7:8080")]
     NoUrl(String),
-    /// A scheme other than `http`.
-    #[error("the scheme {0:?} is not supported: servers are reached over http, put TLS in front or beside")]
+    /// A scheme other than `http` and `https`.
+    #[error("the scheme {0:?} is not supported: servers are reached over http or https")]
     Scheme(String),
+    /// `https`, which this program was built without.
+    #[error("servers are reached over https with the feature `tls` of buttress, which is not enabled")]
+    NeedsTls,
+    /// A host or a given name that no certificate can be checked for.
+    #[error("{0:?} cannot be the name in a server's certificate: give a DNS name or an IP address")]
+    ServerName(String),
+    /// No certificate to check those of servers with.
+    #[error(
+        "there are no root certificates to check https servers with ({0}): install those of the system, or give some \
+         with `UpstreamBuilder::tls`"
+    )]
+    NoRoots(String),
     /// Credentials or a query.
     #[error("the URL of a server has no user name and no query: put credentials into a header")]
     TooMuch,
@@ -92,8 +126,16 @@ mod tests {
         for base in ["", "a:80", "/x", "10.0.0.7", "http://", "http://a b"] {
             assert!(matches!(refused(base), UpstreamUrlError::NoUrl(_)), "{base}");
         }
-        assert_eq!(refused("https://a"), UpstreamUrlError::Scheme("https".into()));
+        assert_eq!(refused("ftp://a"), UpstreamUrlError::Scheme("ftp".into()));
         assert_eq!(refused("http://user:pw@a"), UpstreamUrlError::TooMuch);
         assert_eq!(refused("http://a/?q"), UpstreamUrlError::TooMuch);
+    }
+
+    #[test]
+    fn https_without_tls_names_the_feature() {
+        let refused = Target::parse("https://a", false).err().unwrap();
+        assert_eq!(refused, UpstreamUrlError::NeedsTls);
+        assert!(refused.to_string().contains("feature `tls`"));
+        assert_eq!(Target::parse("https://a:1/x/", true).unwrap().to_string(), "https://a:1/x");
     }
 }

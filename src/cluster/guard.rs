@@ -1,0 +1,283 @@
+//! One request in flight, and what is learned from it.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use super::{
+    FailureKind, Member, Verdict,
+    common::{Probe, nanos},
+    latency::Stamp,
+    state::{FAILING, NEW, Term},
+};
+use crate::rng::Rng;
+
+/// One request in flight on a node.
+///
+/// Counts the request in when made and out when dropped, whatever ends it: an answer, an error, a dropped future, a
+/// panic. It can be sent anywhere, so it can ride in a response body until the last byte. What the answer was worth
+/// is said once with [`judge`](Self::judge); dropping an unjudged guard counts as cancelled.
+#[must_use = "dropping the guard ends the request"]
+pub struct LoadGuard {
+    // Two words: it is moved around on every request.
+    member: Arc<Member>,
+    progress: Progress,
+}
+
+/// What is known of a request, in one word. From above: what became of it, how it was sent, the node's term when it was
+/// sent, and at what time of the cluster's.
+#[derive(Clone, Copy)]
+struct Progress(u64);
+
+impl Progress {
+    /// What became of it. Not judged yet: none of these.
+    const STAGE: u64 = 3 << 62;
+    const JUDGED: u64 = 1 << 62;
+    /// Judged a failure: what else goes wrong with it is part of that.
+    const FAILED: u64 = 2 << 62;
+    const WITHDRAWN: u64 = 3 << 62;
+
+    /// Its latency is not asked for.
+    const UNTIMED: u64 = 1 << 61;
+    /// A success gives no sample of latency, and only giving up tells something.
+    const QUIET: u64 = 1 << 60;
+    /// It tries a node that is ejected.
+    const PROBE: u64 = 1 << 59;
+    /// It was sent while health was ignored: the node may be failing for what the others should have.
+    const IN_PANIC: u64 = 1 << 58;
+
+    /// Nanoseconds, which wrap around after 208 days: only differences are used.
+    const SENT_AT: u64 = (1 << 54) - 1;
+
+    #[inline]
+    fn timed(nanos: u64) -> Self {
+        Self(nanos & Self::SENT_AT)
+    }
+
+    #[inline]
+    fn with(self, flag: u64, is_set: bool) -> Self {
+        Self(if is_set { self.0 | flag } else { self.0 })
+    }
+
+    #[inline]
+    fn at(self, stage: u64) -> Self {
+        Self(self.0 & !Self::STAGE | stage)
+    }
+
+    #[inline]
+    fn is(self, flags: u64) -> bool {
+        self.0 & flags != 0
+    }
+
+    #[inline]
+    fn stage(self) -> u64 {
+        self.0 & Self::STAGE
+    }
+
+    #[inline]
+    fn is_open(self) -> bool {
+        self.stage() == 0
+    }
+
+    fn is_judged(self) -> bool {
+        matches!(self.stage(), Self::JUDGED | Self::FAILED)
+    }
+
+    fn term(self) -> Term {
+        Term::of(self.0)
+    }
+
+    #[inline]
+    fn seconds_until(self, now: u64) -> f32 {
+        let span = now.wrapping_sub(self.0) & Self::SENT_AT;
+        // 0 if it lies ahead, as it may where two threads read the clock.
+        (if span > Self::SENT_AT / 2 { 0 } else { span }) as f32 * 1e-9
+    }
+}
+
+impl LoadGuard {
+    /// Counts a request in, or gives `None` if the node is full.
+    #[inline]
+    #[must_use]
+    pub fn start(member: &Arc<Member>) -> Option<Self> {
+        Self::begin(member, Progress(Progress::UNTIMED))
+    }
+
+    /// Counts a request in that is sent at `now`, so that its latency is learned; `None` if the node is full.
+    #[inline]
+    #[must_use]
+    pub fn start_at(member: &Arc<Member>, now: Instant) -> Option<Self> {
+        let since = nanos(now.saturating_duration_since(member.state.common.origin));
+        Self::begin(member, Progress::timed(since))
+    }
+
+    /// Counts a request in that a balancer sends, `in_panic` if health was ignored.
+    #[inline]
+    pub(crate) fn send(member: &Arc<Member>, in_panic: bool) -> Option<Self> {
+        Self::begin(member, Progress(Progress::UNTIMED).with(Progress::IN_PANIC, in_panic))
+    }
+
+    /// As [`send`](Self::send), so many nanoseconds into the cluster's time, with a latency that is learned only now and
+    /// then while the node gives an answer each millisecond: each would have next to no weight.
+    #[inline]
+    pub(crate) fn send_at(member: &Arc<Member>, nanos: u64, in_panic: bool, rng: &mut Rng) -> Option<Self> {
+        // By chance: a rule would miss those requests that always come right after an answer.
+        let is_quiet = member.state.is_sampled_at(Stamp::of(nanos)) && rng.next_u64() & 3 != 0;
+        let progress = Progress::timed(nanos).with(Progress::QUIET, is_quiet);
+        Self::begin(member, progress.with(Progress::IN_PANIC, in_panic))
+    }
+
+    /// Counts a request in that tries an ejected node, by a permit of this term.
+    pub(crate) fn probe(member: &Arc<Member>, nanos: u64, term: Term) -> Option<Self> {
+        let mut guard = Self::begin(member, Progress::timed(nanos).with(Progress::PROBE, true))?;
+        guard.progress = Progress(guard.progress.0 & !Term::MASK | term.bits());
+        Some(guard)
+    }
+
+    #[inline]
+    fn begin(member: &Arc<Member>, progress: Progress) -> Option<Self> {
+        let gauge = member.state.try_start()?;
+        Some(Self { member: Arc::clone(member), progress: Progress(progress.0 | gauge & Term::MASK) })
+    }
+
+    /// The node that has the request.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Says what the answer was worth, as its head arrives. Only the first call counts.
+    #[inline]
+    pub fn judge(&mut self, verdict: Verdict) {
+        if !self.progress.is_open() {
+            return;
+        }
+        match verdict {
+            Verdict::Success => self.succeed(),
+            Verdict::Failure(kind) => self.fail(kind),
+            Verdict::Neutral => {
+                self.progress = self.progress.at(Progress::JUDGED);
+                if self.progress.is(Progress::PROBE) {
+                    self.report(Probe::Void);
+                }
+            }
+        }
+    }
+
+    /// Says that the answer broke after its head had been judged: its body ended early. An answer that failed anyway
+    /// fails no more.
+    pub fn break_off(&mut self) {
+        if self.progress.stage() != Progress::FAILED {
+            self.fail(FailureKind::Transport);
+        }
+    }
+
+    #[inline]
+    fn succeed(&mut self) {
+        let progress = self.progress.at(Progress::JUDGED);
+        self.progress = progress;
+        let state = &*self.member.state;
+        let mut marks = FAILING;
+        if !progress.is(Progress::UNTIMED | Progress::QUIET) {
+            let now = state.common.nanos_now();
+            state.learn(progress.seconds_until(now), Stamp::of(now));
+            marks |= NEW;
+            if now >= state.common.attention.sweep_at.load(Ordering::Relaxed) {
+                self.sweep();
+            }
+        }
+        if state.is_marked(marks) || progress.is(Progress::PROBE) {
+            self.recover(marks);
+        }
+    }
+
+    #[cold]
+    fn recover(&self, marks: u64) {
+        let state = &*self.member.state;
+        let was_failing = state.recover(marks);
+        if self.progress.is(Progress::PROBE) {
+            self.report(Probe::Passed);
+        } else if was_failing
+            && !self.progress.is(Progress::IN_PANIC)
+            && let Some(observer) = state.common.observer()
+        {
+            observer.recovered(state, self.progress.term());
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, kind: FailureKind) {
+        let is_news = self.progress.is_open();
+        self.progress = self.progress.at(Progress::FAILED);
+        let state = &*self.member.state;
+        state.fail();
+        if is_news && self.progress.is(Progress::PROBE) {
+            // A node that asks for patience has said nothing about whether it is well again.
+            self.report(if kind == FailureKind::Throttled { Probe::Void } else { Probe::Failed });
+        } else if !self.progress.is(Progress::IN_PANIC)
+            && let Some(observer) = state.common.observer()
+        {
+            observer.failed(state, self.progress.term(), kind);
+        }
+    }
+
+    #[cold]
+    fn sweep(&self) {
+        if let Some(observer) = self.member.state.common.observer() {
+            observer.sweep();
+        }
+    }
+
+    /// Says what came of a probe.
+    #[cold]
+    fn report(&self, outcome: Probe) {
+        let state = &*self.member.state;
+        if let Some(observer) = state.common.observer() {
+            observer.probed(state, self.progress.term(), outcome);
+        }
+    }
+
+    /// Takes the request back before the node has seen anything of it: it counts as if it had never been.
+    pub(crate) fn withdraw(mut self) {
+        if self.progress.is_open() {
+            if self.progress.is(Progress::PROBE) {
+                self.report(Probe::Void);
+            }
+            self.progress = self.progress.at(Progress::WITHDRAWN);
+        }
+    }
+
+    #[cold]
+    fn cancel(&self) {
+        let state = &*self.member.state;
+        let sample = (!self.progress.is(Progress::UNTIMED)).then(|| {
+            let now = state.common.nanos_now();
+            (self.progress.seconds_until(now), Stamp::of(now))
+        });
+        state.cancel(sample);
+        if self.progress.is(Progress::PROBE) {
+            self.report(Probe::Void);
+        }
+    }
+}
+
+impl Drop for LoadGuard {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.progress.is_judged() {
+            if self.progress.stage() == Progress::WITHDRAWN {
+                return self.member.state.leave();
+            }
+            self.cancel();
+        }
+        self.member.state.finish();
+    }
+}
+
+impl fmt::Debug for LoadGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let judged = self.progress.is_judged();
+        f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
+    }
+}
