@@ -9,6 +9,7 @@ use buttress::{
     },
     cluster::{Cluster, FailureKind, Node, Verdict},
     forward::{PeerAddr, Proxy},
+    overload::{Fixed, Limit, Limiter, Priority, Queue as Line, Terms},
     sticky::{CookieKeys, Pins, Sticky, StickyCookie},
 };
 use bytes::Bytes;
@@ -176,6 +177,62 @@ async fn a_proxied_request_is_taken_back_wherever_it_is_dropped() {
         idle(&cluster),
     );
     assert!(polls > 5, "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limited_request_is_taken_back_wherever_it_is_dropped() {
+    let then = |_: Result<Response<_>, std::convert::Infallible>| async {
+        yield_now().await;
+        yield_now().await;
+        Ok::<_, BoxError>(Response::new(StreamBody::new(futures_of(3).await)))
+    };
+    let service = ServiceExt::<()>::then(Strict::new("inner", 2), then);
+    let limiter = Limiter::new(Fixed::new(1).unwrap(), Line::new(5, Duration::from_secs(5)));
+    let judge = |_: Result<&Response<_>, &BoxError>| Verdict::Success;
+    let limit = Limit::new(service, limiter.clone()).classify(judge).complete(OnBody);
+    let idle = |polls| {
+        let status = limiter.status();
+        assert_eq!((status.in_flight, status.waiting), (0, 0), "after {polls} polls");
+    };
+    let polls = drop_at_every_poll(|| async { read(limit.clone().oneshot(()).await.unwrap()).await }, idle);
+    assert!(polls > 5, "{polls}");
+
+    // The same behind a request that holds the only permit, with others who wait and lose interest.
+    let polls = drop_at_every_poll(
+        || {
+            let mut holder = task::spawn(Box::pin(limiter.acquire(Terms::default())));
+            let holder = match holder.poll() {
+                std::task::Poll::Ready(permit) => permit.expect("there is room"),
+                std::task::Poll::Pending => panic!("there is room"),
+            };
+            let mut waiting = task::spawn(Box::pin(limit.clone().oneshot(())));
+            assert!(waiting.poll().is_pending());
+            let mut other = task::spawn(Box::pin(limiter.acquire(Terms::new(Priority::CriticalPlus))));
+            let limiter = &limiter;
+            async move {
+                yield_now().await;
+                let mut third = task::spawn(Box::pin(limiter.acquire(Terms::default())));
+                assert!(other.poll().is_pending() && third.poll().is_pending());
+                drop(holder);
+                yield_now().await;
+                // It has the permit, and nobody looks.
+                assert!(other.is_woken());
+                drop(other);
+                yield_now().await;
+                read(waiting.into_inner().await.unwrap()).await;
+                yield_now().await;
+            }
+        },
+        idle,
+    );
+    assert!(polls > 10, "{polls}");
+}
+
+async fn read<B: hyper::body::Body<Data = Bytes>>(response: Response<B>) {
+    let mut body = std::pin::pin!(response.into_body());
+    while body.frame().await.is_some() {
+        yield_now().await;
+    }
 }
 
 /// So many frames.

@@ -18,6 +18,7 @@ use buttress::{
     },
     cluster::{Cluster, FailureKind, LoadGuard, Member, Node, Verdict},
     forward::{PeerAddr, Proxy, ProxyError},
+    overload::{Gradient, Limit, LimitLayer, Limiter, http::AnswerLayer},
     route::{Route, Routes, Rule},
     sticky::{CookieKeys, Pins, StickyCookie, StickyLayer},
 };
@@ -148,6 +149,11 @@ async fn a_retry_and_a_hedge_call_what_they_polled_ready() {
 #[tokio::test]
 async fn every_service_calls_what_it_polled_ready() {
     for steps in [0, 1, 3] {
+        let limiter = Limiter::new(Gradient::default(), buttress::overload::Queue::default());
+        call_twice(Limit::new(Strict::new("inner", steps), limiter.clone()), || ()).await;
+        call_twice(LimitLayer::new(limiter.clone()).layer(Strict::new("inner", steps)), || ()).await;
+        let answered = AnswerLayer.layer(LimitLayer::http(limiter).layer(Strict::new("inner", steps)));
+        call_twice(answered, request).await;
         for nodes in [1, 5] {
             let cluster = strict(nodes, steps);
             call_twice(Balance::new(cluster.clone(), RoundRobin), || ()).await;
