@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress::{
-    balance::{Balance, LeastResponseTime, Retry, http::RepeatHttp},
+    balance::{Balance, Retry, RoundRobin, http::RepeatHttp},
     cluster::{Cluster, Node},
     forward::{Proxy, Upstream},
     health::{HttpCheck, Monitor, OutlierDetection},
@@ -155,7 +155,7 @@ async fn no_idempotent_request_fails_over_real_sockets() {
         .timeout(Duration::from_secs(1))
         .start(&cluster, HttpCheck::new("/").unwrap())
         .unwrap();
-    let balance = Balance::http(cluster.clone(), LeastResponseTime::new());
+    let balance = Balance::http(cluster.clone(), RoundRobin);
     let retry = Retry::new(balance, RepeatHttp::new()).tries(6).try_timeout(TRY_TIMEOUT);
     let gateway = proxy(Proxy::new(retry)).await;
 
