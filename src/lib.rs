@@ -8,6 +8,7 @@
 //! | [`discover`] | keeps a cluster up to date: from streams, from tower's `Discover`, from DNS |
 //! | [`health`] | asks each node how it is, and ejects those whose traffic goes wrong |
 //! | [`balance`] | sends each request to one node, by a policy; tries another where that is safe |
+//! | [`overload`] | limits what a service does at once, and turns away what it cannot do in time |
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
 //! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
@@ -46,7 +47,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; `forward`: headers, client addresses; `route` |
+//! | `http` | [`balance::http`](balance): verdicts on HTTP answers, guards in bodies, retries; [`overload::http`](overload): 503 with `Retry-After`; `forward`: headers, client addresses; `route` |
 //! | `tcp` | `forward::tcp` and [`balance::tcp`](balance): a proxy for TCP connections; `forward::proxy_protocol`: whose they are; `health::TcpCheck` |
 //! | `proxy` | `forward::Proxy` and `forward::Upstream`: a reverse proxy on hyper; `health::HttpCheck` |
 //! | `tls` | servers behind `forward::Upstream` over https, with rustls |
@@ -73,6 +74,7 @@ pub mod discover;
 #[cfg(any(feature = "http", feature = "tcp"))]
 pub mod forward;
 pub mod health;
+pub mod overload;
 pub mod placement;
 pub mod rng;
 #[cfg(feature = "http")]

@@ -2,16 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What one retry costs. A request pays in a whole number of these parts, so every ratio in thousandths is exact.
-const PRICE: u64 = 1000;
+/// What one retry costs. A request pays in a whole number of these parts: enough of them for every ratio to be exact to within
+/// one retry in a billion requests, and few enough for the largest burst to fit.
+const PRICE: u64 = 1_000_000_000;
 
 /// A share of retries that is never passed, however many requests fail.
 ///
-/// Each request pays `ratio` of a retry in, each retry takes a whole one out, and at most `burst` (but room for two) are saved up, as many
-/// as there are at the start. So of n requests at most ratio · n + burst are retried: a service that fails altogether is
-/// not hit by several times its load.
+/// Each request pays `ratio` of a retry in, each retry takes a whole one out, and at most `burst` (but room for two) are
+/// saved up, as many as there are at the start. So of n requests at most ratio · n + burst are retried: a service that fails
+/// altogether is not hit by several times its load.
 ///
-/// Exact to a thousandth and O(1): one atomic step for each request and each retry, after any idle time.
+/// Exact to a billionth and O(1): one atomic step for each request and each retry, after any idle time.
 ///
 /// ```
 /// use buttress::balance::Budget;
@@ -37,7 +38,7 @@ pub struct Budget {
 pub struct InvalidRatio(f64);
 
 impl Budget {
-    /// A budget of `ratio` retries for each request, rounded to a thousandth, and `burst` on top.
+    /// A budget of `ratio` retries for each request, rounded to a billionth, and `burst` on top.
     ///
     /// # Errors
     /// If `ratio` is not between 0 and 1.
@@ -90,16 +91,36 @@ mod tests {
 
     #[test]
     fn every_ratio_is_granted_to_within_one_retry() -> Result<(), InvalidRatio> {
-        for thousandths in 0..=1000_u64 {
-            let budget = Budget::new(thousandths as f64 / 1000.0, 0)?;
+        for thousandths in 0..=1000_u32 {
+            let budget = Budget::new(f64::from(thousandths) / 1000.0, 0)?;
             let mut granted = 0;
             for request in 1..=5000_u64 {
                 budget.deposit();
                 granted += u64::from(budget.withdraw());
-                let due = request * thousandths / 1000;
+                let due = request * u64::from(thousandths) / 1000;
                 assert!(granted.abs_diff(due) <= 1, "{granted} of {due} at {thousandths}");
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn ratios_between_thousandths_and_the_largest_burst_are_exact_too() -> Result<(), InvalidRatio> {
+        for ratio in [1.0 / 3.0, 1.0 / 7.0, 0.033_3, 0.000_5, 1e-6] {
+            let budget = Budget::new(ratio, 0)?;
+            let requests = 2_000_000_u32;
+            let granted: u32 = (0..requests)
+                .map(|_| {
+                    budget.deposit();
+                    u32::from(budget.withdraw())
+                })
+                .sum();
+            let due = ratio * f64::from(requests);
+            assert!((f64::from(granted) - due).abs() <= 1.0, "{granted} of {due} at {ratio}");
+        }
+        let budget = Budget::new(1.0, u32::MAX)?;
+        budget.deposit();
+        assert!(budget.withdraw());
         Ok(())
     }
 

@@ -323,6 +323,13 @@ impl<S> Chooser<S> {
         *count += 1;
     }
 
+    /// Whether a node that was chosen before is as it was then, and not down since.
+    pub(super) fn is_current(&self, member: &Member) -> bool {
+        let known = self.version.get(&member.node.id).map(|endpoint| &*endpoint.member);
+        known.is_some_and(|known| std::ptr::eq(known, member))
+            && (member.state.is_fit() || self.ignores_health(member))
+    }
+
     /// Whether the node's priority is in panic.
     pub(super) fn ignores_health(&self, member: &Member) -> bool {
         let tier = self.tiers.iter().find(|tier| tier.priority == member.node.priority);

@@ -34,7 +34,8 @@ pub enum Error<E> {
 
 impl<E> Error<E> {
     /// Whether the request was sent to no node, so that sending it again cannot do anything twice. False where a node was
-    /// chosen, even if it never became ready.
+    /// chosen, even if it never became ready. (A [`Retry`](super::Retry) may have sent it to nodes that failed it, where it
+    /// may be repeated.)
     pub fn is_unsent(&self) -> bool {
         match self {
             Self::NoNode(nodes) => nodes.tried == 0,

@@ -54,7 +54,7 @@ pub use self::{
     budget::{Budget, InvalidRatio},
     chooser::Levels,
     classify::{Classify, ErrorsFail, RetryAfter},
-    complete::{Complete, OnResponse},
+    complete::{Complete, Guard, OnResponse},
     error::{Error, NoNode},
     future::ResponseFuture,
     hedge::{Hedge, InvalidQuantile},

@@ -258,12 +258,9 @@ impl<S: Send + Sync + 'static> Shared<S> {
         }
     }
 
-    /// Whether a request may go on waiting for a node that it has chosen: it is as it was then, and not down since.
+    /// Whether a request may go on waiting for a node that it has chosen.
     pub(super) fn is_current(&self, member: &Member) -> bool {
-        let version = self.cluster.load();
-        let now = version.get(&member.node.id).map(|endpoint| &*endpoint.member);
-        let is_same = now.is_some_and(|now| std::ptr::eq(now, member));
-        is_same && (member.state.is_fit() || self.is_in_panic(member))
+        self.chooser.load().is_current(member)
     }
 
     /// Whether health is ignored where this node is, because too few of its kind are left.

@@ -56,6 +56,7 @@ fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
 
 /// Whether nothing in a path calls for a closer look. Two loops without branches, which take several bytes at a time.
 #[inline]
+#[allow(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 fn is_plain(path: &[u8]) -> bool {
     let bytes = path.iter().fold(true, |plain, &byte| {
         plain & (byte > 0x1f) & (byte != 0x7f) & (byte != b'%') & (byte != b';') & (byte != b'\\')

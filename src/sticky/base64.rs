@@ -18,13 +18,15 @@ const VALUES: [u8; 256] = {
 };
 
 /// Writes three bytes as four letters. What does not fill three is left out.
-pub(super) fn encode(bytes: &[u8], to: &mut String) {
+pub(super) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() / 3 * 4);
     for three in bytes.as_chunks::<3>().0 {
         let [a, b, c] = three.map(usize::from);
         for value in [a >> 2, (a & 3) << 4 | b >> 4, (b & 15) << 2 | c >> 6, c & 63] {
-            to.push(char::from(ALPHABET[value]));
+            text.push(char::from(ALPHABET[value]));
         }
     }
+    text
 }
 
 /// Reads what [`encode`] wrote, if `text` is as long as `bytes` needs. Each text is read from one spelling only.
@@ -50,8 +52,7 @@ mod tests {
 
     #[test]
     fn texts_are_those_of_the_standard() {
-        let mut text = String::new();
-        encode(b"\xfb\xff\xbffoobar", &mut text);
+        let text = encode(b"\xfb\xff\xbffoobar");
         assert_eq!(text, "-_-_Zm9vYmFy");
         assert_eq!(decode(text.as_bytes()), Some(*b"\xfb\xff\xbffoobar"));
     }

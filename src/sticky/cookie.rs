@@ -245,67 +245,50 @@ impl StickyCookie {
 }
 
 impl Settings {
-    /// Any key's tag would do here, but the signing one's lives longest.
     fn sign(&self, node: &NodeId, issued_at: u64, seen_at: u64) -> String {
-        let mut value = String::with_capacity(COOKIE / 3 * 4);
-        let Some(key) = self.keys.first() else { return value };
+        // There always is one.
+        let Some(key) = self.keys.first() else { return String::new() };
         let since = u32::try_from(seen_at.saturating_sub(issued_at)).unwrap_or(u32::MAX);
-        let mut cookie = [0; COOKIE];
-        let mut rest = &mut cookie[..];
-        let parts: [&[u8]; 6] = [
-            &[VERSION],
+        let mut cookie = Vec::with_capacity(COOKIE);
+        for part in [
+            &[VERSION][..],
             &key.key.id,
             &key.tag,
             &self.tag(key, node).0,
             &issued_at.to_be_bytes(),
             &since.to_be_bytes(),
-        ];
-        for part in parts {
-            let (to, left) = rest.split_at_mut(part.len());
-            to.copy_from_slice(part);
-            rest = left;
+        ] {
+            cookie.extend_from_slice(part);
         }
-        let (body, mac) = cookie.split_at_mut(BODY);
-        mac.copy_from_slice(&key.key.short::<MAC>(Purpose::Cookie, &[body]));
-        base64::encode(&cookie, &mut value);
-        value
+        let mac: [u8; MAC] = key.key.short(Purpose::Cookie, &[&cookie]);
+        cookie.extend_from_slice(&mac);
+        base64::encode(&cookie)
     }
 
     fn verify(&self, value: &[u8], now: u64) -> Result<Pin, Rejected> {
         let cookie: [u8; COOKIE] = base64::decode(value).ok_or(Rejected::Malformed)?;
         let (body, mac) = cookie.split_at(BODY);
-        let mut rest = body;
-        let [version] = take(&mut rest).ok_or(Rejected::Malformed)?;
-        if version != VERSION {
-            return Err(Rejected::Malformed);
-        }
-        let id = take(&mut rest).ok_or(Rejected::Malformed)?;
-        let key = self.keys.iter().find(|key| key.key.id == id).ok_or(Rejected::UnknownKey)?;
+        let said = Body::read(body).ok_or(Rejected::Malformed)?;
+        let key = self.keys.iter().find(|key| key.key.id == said.key).ok_or(Rejected::UnknownKey)?;
         let expected = key.key.hash(Purpose::Cookie, &[body]);
         expected.verify_truncated_left(mac).map_err(|_| Rejected::Forged)?;
 
-        // From here on, the cookie says what one of us wrote.
-        let (pool, node) = (take(&mut rest), take(&mut rest));
-        let (issued_at, since) = (take(&mut rest), take(&mut rest));
-        let (Some(pool), Some(node), Some(issued_at), Some(since)) = (pool, node, issued_at, since) else {
-            return Err(Rejected::Malformed);
-        };
-        if key.tag != pool {
+        // From here on, it says what one of us wrote.
+        if said.pool != key.tag {
             return Err(Rejected::ForeignPool);
         }
-        let issued_at = u64::from_be_bytes(issued_at);
-        let seen_at = issued_at.saturating_add(u64::from(u32::from_be_bytes(since)));
+        let seen_at = said.issued_at.saturating_add(u64::from(said.since));
         if seen_at > now.saturating_add(SKEW) {
             return Err(Rejected::FutureDated);
         }
-        if now.saturating_sub(issued_at) > self.max_life {
+        if now.saturating_sub(said.issued_at) > self.max_life {
             return Err(Rejected::Aged);
         }
         let idle = now.saturating_sub(seen_at);
         if idle > self.max_idle {
             return Err(Rejected::Idle);
         }
-        Ok(Pin { node: NodeTag(node), issued_at, is_due: idle > self.max_idle / 2 })
+        Ok(Pin { node: said.node, issued_at: said.issued_at, is_due: idle > self.max_idle / 2 })
     }
 
     fn tag(&self, key: &PoolKey, node: &NodeId) -> NodeTag {
@@ -324,6 +307,29 @@ impl fmt::Debug for StickyCookie {
             .field("max_idle", &Duration::from_secs(self.0.max_idle))
             .field("max_life", &Duration::from_secs(self.0.max_life))
             .finish_non_exhaustive()
+    }
+}
+
+/// What is signed, as it was read.
+struct Body {
+    key: [u8; 4],
+    pool: [u8; 4],
+    node: NodeTag,
+    issued_at: u64,
+    since: u32,
+}
+
+impl Body {
+    fn read(mut rest: &[u8]) -> Option<Self> {
+        let rest = &mut rest;
+        let [VERSION] = take(rest)? else { return None };
+        Some(Self {
+            key: take(rest)?,
+            pool: take(rest)?,
+            node: NodeTag(take(rest)?),
+            issued_at: u64::from_be_bytes(take(rest)?),
+            since: u32::from_be_bytes(take(rest)?),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::{NodeTag, StickyCookie};
 use crate::{
-    cluster::{Cluster, Member, NodeId, Subscriber, Version},
+    cluster::{Cluster, NodeId, Subscriber, Version},
     time::Clock,
 };
 
@@ -25,22 +25,21 @@ pub(super) trait Lookup: Send + Sync {
 pub(super) struct Index<S> {
     cluster: Cluster<S>,
     cookie: StickyCookie,
-    known: ArcSwap<Known>,
+    known: ArcSwap<Known<S>>,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    generation: u64,
-    /// In the order of their ids, each with a tag for each key.
-    nodes: Arc<Vec<(NodeId, Box<[NodeTag]>)>>,
+struct Known<S> {
+    version: Arc<Version<S>>,
     by_tag: Arc<HashMap<NodeTag, NodeId>>,
 }
 
 impl<S: Send + Sync + 'static> Index<S> {
     pub(super) fn start(cluster: Cluster<S>, cookie: StickyCookie) -> Arc<Self> {
-        let index = Arc::new(Self { cluster, cookie, known: ArcSwap::default() });
+        let known = ArcSwap::from_pointee(Known::new(cluster.load(), &cookie));
+        let index = Arc::new(Self { cluster, cookie, known });
         let subscriber: Weak<Self> = Arc::downgrade(&index);
         index.cluster.subscribe(subscriber);
+        // A change between the look at the cluster and the subscription would be missed.
         index.refresh();
         index
     }
@@ -61,43 +60,57 @@ impl<S: Send + Sync> Subscriber for Index<S> {
         loop {
             let current = self.known.load();
             let version = self.cluster.load();
-            if current.generation >= version.generation() {
+            if current.version.generation() >= version.generation() {
                 return;
             }
             // Again if another thread was faster.
-            let next = current.follow(&version, &self.cookie);
+            let next = current.follow(version, &self.cookie);
             self.known.compare_and_swap(&current, Arc::new(next));
         }
     }
 }
 
-impl Known {
-    /// What is known of the next version. Hashes only nodes that are new.
-    fn follow<S>(&self, version: &Version<S>, cookie: &StickyCookie) -> Self {
-        let generation = version.generation();
-        // Most changes are of weights and states.
-        if version.iter().map(|member| &member.node.id).eq(self.nodes.iter().map(|(id, _)| id)) {
-            let (nodes, by_tag) = (Arc::clone(&self.nodes), Arc::clone(&self.by_tag));
-            return Self { generation, nodes, by_tag };
-        }
-        let mut old = self.nodes.iter().peekable();
-        let tagged = |member: &Member| {
-            let wanted = &member.node.id;
-            while old.next_if(|(id, _)| id < wanted).is_some() {}
-            match old.next_if(|(id, _)| id == wanted) {
-                Some(known) => known.clone(),
-                None => (wanted.clone(), cookie.tags(wanted).collect()),
-            }
-        };
-        let nodes: Vec<_> = version.iter().map(tagged).collect();
-        let tags = nodes.iter().flat_map(|(id, tags)| tags.iter().map(move |tag| (*tag, id.clone())));
-        Self { generation, by_tag: Arc::new(tags.collect()), nodes: Arc::new(nodes) }
+impl<S> Known<S> {
+    fn new(version: Arc<Version<S>>, cookie: &StickyCookie) -> Self {
+        let tagged = |id| cookie.tags(id).map(move |tag| (tag, NodeId::clone(id)));
+        let by_tag = ids(&version).flat_map(tagged).collect();
+        Self { version, by_tag: Arc::new(by_tag) }
     }
+
+    /// What is known of a later version. Most changes are of weights and states: they cost a look at each id.
+    fn follow(&self, version: Arc<Version<S>>, cookie: &StickyCookie) -> Self {
+        let mut by_tag = Arc::clone(&self.by_tag);
+        let mut left = |id| {
+            let by_tag = Arc::make_mut(&mut by_tag);
+            cookie.tags(id).for_each(|tag| drop(by_tag.remove(&tag)));
+        };
+        let mut joined = Vec::new();
+        let mut old = ids(&self.version).peekable();
+        for id in ids(&version) {
+            while let Some(gone) = old.next_if(|known| *known < id) {
+                left(gone);
+            }
+            if old.next_if(|known| *known == id).is_none() {
+                joined.push(id);
+            }
+        }
+        old.for_each(left);
+        for id in joined {
+            let by_tag = Arc::make_mut(&mut by_tag);
+            by_tag.extend(cookie.tags(id).map(|tag| (tag, id.clone())));
+        }
+        Self { version, by_tag }
+    }
+}
+
+/// In their order.
+fn ids<S>(version: &Version<S>) -> impl Iterator<Item = &NodeId> {
+    version.iter().map(|member| &member.node.id)
 }
 
 impl<S> fmt::Debug for Index<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Index").field("nodes", &self.known.load().nodes.len()).finish_non_exhaustive()
+        f.debug_struct("Index").field("nodes", &self.known.load().version.len()).finish_non_exhaustive()
     }
 }
 

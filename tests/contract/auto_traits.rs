@@ -2,7 +2,7 @@
 
 use buttress::{
     balance::{
-        Balance, BalanceLayer, Budget, Cloned, Queue, Retry, RetryLayer,
+        Backoff, Balance, BalanceLayer, Budget, Cloned, Hedge, Queue, Retry, RetryLayer,
         http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
@@ -11,6 +11,10 @@ use buttress::{
         tcp::{Connect, TcpProxy, TcpUpstream},
     },
     health::{HttpCheck, Monitor, MonitorBuilder},
+    overload::{
+        self, Admission, Limit, LimitLayer, Limiter, Permit,
+        http::{Answer, FromExtensions},
+    },
     route::{Matched, Route, Routes, Rule, RulesError},
     sticky::{CookieKeys, Pins, Sticky, StickyCookie, StickyLayer},
 };
@@ -22,6 +26,7 @@ use tower::Service;
 
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
+type Limited<S> = Limit<S, FromExtensions, ClassifyHttp, OnBody>;
 type Pinned = Sticky<
     Retry<Balance<Upstream, Steered<buttress::balance::NoKey>, ClassifyHttp, Reported<OnBody>>, RepeatHttp>,
 >;
@@ -48,6 +53,9 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Proxy<Upstream>, Request<Incoming>>();
     service::<Proxy<Direct>, Request<Incoming>>();
     service::<Proxy<Again>, Request<Incoming>>();
+    service::<Limited<Upstream>, Request<Incoming>>();
+    service::<Proxy<Limited<Upstream>>, Request<Incoming>>();
+    service::<Answer<Limited<Proxy<Again>>>, Request<Incoming>>();
     service::<Route<Again>, Request<Incoming>>();
     service::<Proxy<Route<Again>>, Request<Incoming>>();
     service::<TcpUpstream, Connect>();
@@ -68,6 +76,11 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<MonitorBuilder>();
     shared::<Node>();
     shared::<Queue>();
+    shared::<Limiter>();
+    shared::<LimitLayer>();
+    sent::<Permit>();
+    sent::<Admission<u8>>();
+    sent::<overload::Error<UpstreamError>>();
     shared::<Rule>();
     shared::<Matched>();
     sent::<Routes<Upstream>>();
@@ -77,12 +90,16 @@ fn layers_handles_and_guards_go_anywhere() {
     shared::<StickyLayer>();
     shared::<StickyCookie>();
     shared::<CookieKeys>();
+    shared::<Backoff>();
+    shared::<Hedge>();
     sent::<Budget>();
     sent::<LoadGuard>();
     sent::<NodeState>();
     sent::<Version<Upstream>>();
     sent::<UpstreamError>();
     sent::<buttress::balance::Error<UpstreamError>>();
+    debug::<LimitLayer>();
+    debug::<Permit>();
     debug::<BalanceLayer>();
     debug::<RetryLayer<RepeatHttp>>();
     debug::<Cluster<Upstream>>();
@@ -100,6 +117,8 @@ fn debug_asks_nothing_of_the_services() {
     let cluster = Cluster::new([(Node::new("a"), Opaque)]).unwrap();
     let balance = Balance::new(cluster, buttress::balance::RoundRobin);
     assert!(format!("{balance:?}").contains("RoundRobin"));
+    let limiter = Limiter::new(overload::Gradient::default(), overload::Queue::default());
+    assert!(format!("{:?}", Limit::new(Opaque, limiter)).contains("in_flight"));
     let routes = Routes::new([(Rule::prefix("/"), Opaque)]).unwrap();
     assert!(format!("{:?}", Route::new(routes)).contains("/*"));
     assert!(format!("{:?}", Retry::new(balance, Cloned::new(|_: &u8| true))).contains("tries"));

@@ -4,11 +4,12 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use buttress::{
     balance::{
-        Balance, Cloned, Queue, Retry, RoundRobin,
+        Backoff, Balance, Cloned, Queue, Retry, RoundRobin,
         http::{OnBody, RepeatHttp},
     },
     cluster::{Cluster, FailureKind, Node, Verdict},
     forward::{PeerAddr, Proxy},
+    overload::{Fixed, Limit, Limiter, Priority, Queue as Line, Terms},
     sticky::{CookieKeys, Pins, Sticky, StickyCookie},
 };
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio::task::yield_now;
 use tokio_test::task;
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
-use crate::readiness::Strict;
+use crate::readiness::{Strict, everything};
 
 /// Drops `operation` after one poll, after two, and so on until it comes to its end. Returns how many that took.
 fn drop_at_every_poll<F: Future>(mut operation: impl FnMut() -> F, check: impl Fn(usize)) -> usize {
@@ -107,6 +108,39 @@ async fn a_retried_request_is_taken_back_wherever_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_with_all_rules_is_taken_back_wherever_it_is_dropped() {
+    thread_local!(static TRIES: Cell<u32> = const { Cell::new(0) });
+    let answer = service_fn(|()| async {
+        TRIES.set(TRIES.get() + 1);
+        let mine = TRIES.get();
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        // The first two run side by side and fail, the third waits and succeeds.
+        if mine > 2 { Ok(()) } else { Err(BoxError::from("not yet")) }
+    });
+    let slow_to_be_ready = |name: &'static str| {
+        let then = move |_: Result<Response<_>, std::convert::Infallible>| answer.oneshot(());
+        (Node::new(name), ServiceExt::<()>::then(Strict::new(name, 0), then))
+    };
+    let cluster = Cluster::new(["a", "b", "c"].map(slow_to_be_ready)).unwrap();
+    let retry =
+        everything(Retry::new(Balance::new(cluster.clone(), RoundRobin), Cloned::new(|(): &()| true)))
+            .budget(buttress::balance::Budget::new(1.0, 1000).unwrap())
+            .backoff(Backoff::new(Duration::from_nanos(1), Duration::from_nanos(1)).unwrap());
+    let most = Cell::new(0);
+    let polls = drop_at_every_poll(
+        || {
+            most.set(most.get().max(TRIES.replace(0)));
+            retry.clone().oneshot(())
+        },
+        idle(&cluster),
+    );
+    assert!(polls > 10, "{polls}");
+    assert_eq!(TRIES.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxied_request_is_taken_back_wherever_it_is_dropped() {
     let service = service_fn(|request: Request<buttress::forward::ReplayBody<Full<Bytes>>>| async {
         yield_now().await;
@@ -143,6 +177,62 @@ async fn a_proxied_request_is_taken_back_wherever_it_is_dropped() {
         idle(&cluster),
     );
     assert!(polls > 5, "{polls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limited_request_is_taken_back_wherever_it_is_dropped() {
+    let then = |_: Result<Response<_>, std::convert::Infallible>| async {
+        yield_now().await;
+        yield_now().await;
+        Ok::<_, BoxError>(Response::new(StreamBody::new(futures_of(3).await)))
+    };
+    let service = ServiceExt::<()>::then(Strict::new("inner", 2), then);
+    let limiter = Limiter::new(Fixed::new(1).unwrap(), Line::new(5, Duration::from_secs(5)));
+    let judge = |_: Result<&Response<_>, &BoxError>| Verdict::Success;
+    let limit = Limit::new(service, limiter.clone()).classify(judge).complete(OnBody);
+    let idle = |polls| {
+        let status = limiter.status();
+        assert_eq!((status.in_flight, status.waiting), (0, 0), "after {polls} polls");
+    };
+    let polls = drop_at_every_poll(|| async { read(limit.clone().oneshot(()).await.unwrap()).await }, idle);
+    assert!(polls > 5, "{polls}");
+
+    // The same behind a request that holds the only permit, with others who wait and lose interest.
+    let polls = drop_at_every_poll(
+        || {
+            let mut holder = task::spawn(Box::pin(limiter.acquire(Terms::default())));
+            let holder = match holder.poll() {
+                std::task::Poll::Ready(permit) => permit.expect("there is room"),
+                std::task::Poll::Pending => panic!("there is room"),
+            };
+            let mut waiting = task::spawn(Box::pin(limit.clone().oneshot(())));
+            assert!(waiting.poll().is_pending());
+            let mut other = task::spawn(Box::pin(limiter.acquire(Terms::new(Priority::CriticalPlus))));
+            let limiter = &limiter;
+            async move {
+                yield_now().await;
+                let mut third = task::spawn(Box::pin(limiter.acquire(Terms::default())));
+                assert!(other.poll().is_pending() && third.poll().is_pending());
+                drop(holder);
+                yield_now().await;
+                // It has the permit, and nobody looks.
+                assert!(other.is_woken());
+                drop(other);
+                yield_now().await;
+                read(waiting.into_inner().await.unwrap()).await;
+                yield_now().await;
+            }
+        },
+        idle,
+    );
+    assert!(polls > 10, "{polls}");
+}
+
+async fn read<B: hyper::body::Body<Data = Bytes>>(response: Response<B>) {
+    let mut body = std::pin::pin!(response.into_body());
+    while body.frame().await.is_some() {
+        yield_now().await;
+    }
 }
 
 /// So many frames.

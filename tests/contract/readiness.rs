@@ -13,11 +13,12 @@ use std::{
 
 use buttress::{
     balance::{
-        Balance, BalanceLayer, Cloned, Error, LeastRequest, Queue, Retry, RetryLayer, RoundRobin,
-        http::RepeatHttp,
+        Backoff, Balance, BalanceLayer, Budget, Cloned, Error, Hedge, LeastRequest, Queue, Retry, RetryLayer,
+        RoundRobin, http::RepeatHttp,
     },
-    cluster::{Cluster, LoadGuard, Member, Node},
+    cluster::{Cluster, FailureKind, LoadGuard, Member, Node, Verdict},
     forward::{PeerAddr, Proxy, ProxyError},
+    overload::{Gradient, Limit, LimitLayer, Limiter, http::AnswerLayer},
     route::{Route, Routes, Rule},
     sticky::{CookieKeys, Pins, StickyCookie, StickyLayer},
 };
@@ -107,9 +108,52 @@ where
     service.call(request()).await.unwrap();
 }
 
+/// With all that a retry can be told.
+pub(crate) fn everything<B, R>(retry: Retry<B, R>) -> Retry<B, R> {
+    let second = Duration::from_secs(1);
+    retry
+        .hedge(Hedge::after(Duration::ZERO))
+        .backoff(Backoff::new(second, 2 * second).unwrap())
+        .try_timeout(10 * second)
+        .timeout(60 * second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_and_a_hedge_call_what_they_polled_ready() {
+    // Each answer is a failure, which leads to all nodes; or takes long, which leads to two.
+    for (status, calls) in [(500, 5), (200, 2)] {
+        for steps in [0, 1, 3] {
+            let slow = move |service: Strict| {
+                ServiceExt::<u32>::then(service, move |answer: Result<Response<_>, Infallible>| async move {
+                    tokio::time::sleep(Duration::from_millis(status)).await;
+                    answer
+                })
+            };
+            let nodes =
+                ["a", "b", "c", "d", "e"].map(|name| (Node::new(name), slow(Strict::new(name, steps))));
+            let cluster = Cluster::new(nodes).unwrap();
+            let judge = move |_: Result<&Response<_>, &Infallible>| match status {
+                200 => Verdict::Success,
+                _ => Verdict::Failure(FailureKind::Response),
+            };
+            let balance = Balance::new(cluster.clone(), RoundRobin).classify(judge);
+            let retry = everything(Retry::new(balance, Cloned::new(|_: &u32| true))).tries(9);
+            retry.budget(Budget::new(1.0, 100).unwrap()).oneshot(7).await.unwrap();
+            let requests: u64 = cluster.load().iter().map(|member| member.state.requests()).sum();
+            // No hedge waits for a node to become ready.
+            assert!(requests == calls || (steps > 0 && status == 200 && requests == 1), "{requests}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_service_calls_what_it_polled_ready() {
     for steps in [0, 1, 3] {
+        let limiter = Limiter::new(Gradient::default(), buttress::overload::Queue::default());
+        call_twice(Limit::new(Strict::new("inner", steps), limiter.clone()), || ()).await;
+        call_twice(LimitLayer::new(limiter.clone()).layer(Strict::new("inner", steps)), || ()).await;
+        let answered = AnswerLayer.layer(LimitLayer::http(limiter).layer(Strict::new("inner", steps)));
+        call_twice(answered, request).await;
         for nodes in [1, 5] {
             let cluster = strict(nodes, steps);
             call_twice(Balance::new(cluster.clone(), RoundRobin), || ()).await;
@@ -122,7 +166,8 @@ async fn every_service_calls_what_it_polled_ready() {
             let sticky = sticky(&cluster);
             call_twice(sticky.layer(Retry::new(http.clone().sticky(), RepeatHttp::new())), request).await;
             call_twice(sticky.layer(Strict::new("inner", steps)), request).await;
-            call_twice(RetryLayer::new(RepeatHttp::new()).layer(http), request).await;
+            call_twice(RetryLayer::new(RepeatHttp::new()).layer(http.clone()), request).await;
+            call_twice(everything(Retry::new(http, RepeatHttp::new())), request).await;
             call_twice(Proxy::new(Strict::new("inner", steps)), request).await;
             let routes = Routes::new([(Rule::prefix("/"), Strict::new("inner", steps))]).unwrap();
             call_twice(Route::new(routes), request).await;

@@ -10,7 +10,11 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::{balance::Complete, cluster::LoadGuard, forward::UpgradeLease};
+use crate::{
+    balance::{Complete, Guard},
+    cluster::LoadGuard,
+    forward::UpgradeLease,
+};
 
 /// A request is over when the body of its response is: read to the end, broken or dropped.
 ///
@@ -18,10 +22,10 @@ use crate::{balance::Complete, cluster::LoadGuard, forward::UpgradeLease};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OnBody;
 
-impl<B: Body> Complete<Response<B>> for OnBody {
-    type Response = Response<TrackedBody<B>>;
+impl<B: Body, G: Guard> Complete<Response<B>, G> for OnBody {
+    type Response = Response<TrackedBody<B, G>>;
 
-    fn complete(&self, guard: LoadGuard, response: Response<B>) -> Self::Response {
+    fn complete(&self, guard: G, response: Response<B>) -> Self::Response {
         let (mut head, body) = response.into_parts();
         let guard = if head.status == StatusCode::SWITCHING_PROTOCOLS {
             head.extensions.insert(UpgradeLease::new(guard));
@@ -36,21 +40,21 @@ impl<B: Body> Complete<Response<B>> for OnBody {
 
 pin_project! {
     /// A response body that counts as in flight until its end.
-    pub struct TrackedBody<B> {
+    pub struct TrackedBody<B, G = LoadGuard> {
         #[pin]
         body: B,
-        guard: Option<LoadGuard>,
+        guard: Option<G>,
     }
 }
 
-impl<B> TrackedBody<B> {
+impl<B, G> TrackedBody<B, G> {
     /// The body itself. The request then counts as over.
     pub fn into_inner(self) -> B {
         self.body
     }
 }
 
-impl<B: Body> Body for TrackedBody<B> {
+impl<B: Body, G: Guard> Body for TrackedBody<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -86,13 +90,13 @@ impl<B: Body> Body for TrackedBody<B> {
     }
 }
 
-impl<B: Default> Default for TrackedBody<B> {
+impl<B: Default, G> Default for TrackedBody<B, G> {
     fn default() -> Self {
         Self { body: B::default(), guard: None }
     }
 }
 
-impl<B> fmt::Debug for TrackedBody<B> {
+impl<B, G> fmt::Debug for TrackedBody<B, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrackedBody").field("in_flight", &self.guard.is_some()).finish_non_exhaustive()
     }

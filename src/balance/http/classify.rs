@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::{
     balance::{Classify, RetryAfter},
     cluster::{FailureKind, Verdict},
+    overload::Overloaded,
 };
 
 /// Judges responses by their status and errors by their kind.
@@ -81,6 +82,9 @@ impl<E: Error + 'static> NodeError for E {
                 .is_some_and(hyper_util::client::legacy::Error::is_connect)
             {
                 return Some(FailureKind::Connect);
+            }
+            if error.is::<Overloaded>() {
+                return Some(FailureKind::Overloaded);
             }
             if error.is::<tokio::time::error::Elapsed>() {
                 return Some(FailureKind::Timeout);

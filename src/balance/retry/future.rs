@@ -82,51 +82,32 @@ where
 
     /// What follows when a try is over: the answer, if it stands.
     fn settle(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         slot: Slot,
         outcome: Outcome<C::Response, S::Error>,
     ) -> Option<Answer<C::Response, S::Error>> {
-        let mut this = self.project();
+        let this = self.as_mut().project();
         let Outcome { result, failure } = outcome;
         let Some(failure) = failure else {
-            // Whatever else is under way is cancelled here and now.
-            if let Some(timed) = this.timed.take() {
-                timed.win(slot);
-                this.main.set(Attempt::over());
+            if let Some(timed) = this.timed {
+                timed.as_mut().answered(slot);
             }
             return Some(result);
         };
+        let now = now();
+        let clock = this.retry.balance.cluster().clock();
+        let comeback = failure.retry_after.and_then(|after| after.instant(now, clock.wall()));
         if let Some(timed) = this.timed {
-            timed.as_mut().end(slot);
+            timed.as_mut().failed(slot);
+            timed.as_mut().note_comeback(this.tried.last(), comeback);
             // The other try may still do better.
             if timed.hedge().is_some() || this.main.node().is_some() {
                 return None;
             }
         }
-        let Retry { balance, repeat, rules } = this.retry;
-        if *this.tries >= rules.tries.get() || !repeat.may_repeat(this.kept, failure.kind) {
-            return Some(result);
-        }
-        let now = now();
-        let asked = failure.retry_after.map(|after| after.instant(now, balance.cluster().clock().wall()));
-        // With this, a node speaks for the others as well.
-        let speaks_for_all = failure.kind == FailureKind::Throttled && asked.is_some();
-        let wanted = Wanted { key: None, affinity: this.affinity.as_ref(), tried: this.tried };
-        let elsewhere = !speaks_for_all && balance.shared.could_pick(wanted);
-        let asked = asked.flatten();
-        let (mut comeback, mut deadline) = (None, None);
-        if let Some(timed) = this.timed {
-            let first = timed.as_mut().note_comeback(this.tried.last(), asked);
-            comeback = if speaks_for_all { asked } else { first };
-            deadline = timed.deadline();
-        }
-        let standing = Standing { now, deadline, retries: *this.tries - 1, elsewhere, comeback };
-        let next = rules.next(standing, &mut Rng::from_thread());
-        if next == Next::Stop || !rules.budget.withdraw() {
-            return Some(result);
-        }
-        let Some(again) = repeat.again(this.kept) else { return Some(result) };
-        if let Next::At(at) = next {
+        let Some((again, at)) = self.as_mut().again(now, failure, comeback) else { return Some(result) };
+        let mut this = self.project();
+        if let Some(at) = at {
             // Gives the node its request back: a node that has little room could not be asked again.
             drop(result);
             this.main.set(Attempt::over());
@@ -136,20 +117,53 @@ where
         if let Some(timed) = this.timed {
             timed.as_mut().forgive(this.tried, now);
         }
-        let next = balance.attempt(again, this.tried);
+        let next = this.retry.balance.attempt(again, this.tried);
         if next.has_failed() {
             return Some(result);
         }
-        drop(result);
-        this.main.set(next);
         *this.tries += 1;
+        this.main.set(next);
         None
+    }
+
+    /// What the next try sends, and when if not now. `None` if the answer stands.
+    fn again(
+        self: Pin<&mut Self>,
+        now: Instant,
+        Failure { kind, retry_after }: Failure,
+        comeback: Option<Instant>,
+    ) -> Option<(R::Attempt, Option<Instant>)> {
+        let this = self.project();
+        let Retry { balance, repeat, rules } = this.retry;
+        if *this.tries >= rules.tries.get() || !repeat.may_repeat(this.kept, kind) {
+            return None;
+        }
+        let wanted = Wanted { key: None, affinity: this.affinity.as_ref(), tried: this.tried };
+        // Where the client asks too much, a node that says when speaks for all.
+        let speaks_for_all = kind == FailureKind::Throttled && retry_after.is_some();
+        let first_comeback = || this.timed.as_ref()?.first_comeback();
+        let next = rules.next(
+            Standing {
+                now,
+                deadline: this.timed.as_ref().and_then(|timed| timed.deadline()),
+                retries: *this.tries - 1,
+                elsewhere: !speaks_for_all && balance.shared.could_pick(wanted),
+                comeback: if speaks_for_all { comeback } else { first_comeback() },
+            },
+            &mut Rng::from_thread(),
+        );
+        let at = match next {
+            Next::Stop => return None,
+            Next::Now => None,
+            Next::At(at) => Some(at),
+        };
+        if rules.budget.withdraw() { Some((repeat.again(this.kept)?, at)) } else { None }
     }
 
     /// What follows when a timer goes off: the answer, if that is it.
     fn ring(mut self: Pin<&mut Self>, due: Timer) -> Option<Answer<C::Response, S::Error>> {
         match due {
-            Timer::Deadline => Some(Err(self.expire())),
+            Timer::Deadline => self.expire().map(Err),
             Timer::Try(slot) => {
                 let outcome = self.as_mut().give_up(slot)?;
                 self.settle(slot, outcome)
@@ -210,28 +224,22 @@ where
     }
 
     /// Gives the whole request up.
-    fn expire(self: Pin<&mut Self>) -> Error<S::Error> {
+    fn expire(self: Pin<&mut Self>) -> Option<Error<S::Error>> {
         let mut this = self.project();
-        let mut timed = this.timed.take();
+        let timed = this.timed.as_mut()?;
+        let node = this.main.node().or_else(|| timed.hedge()?.node()).map(|member| member.node.id.clone());
         let tries = *this.tries - u32::from(this.main.is_waiting());
-        let mut node = this.main.node().map(|member| member.node.id.clone());
-        let mut limit = Duration::ZERO;
-        if let Some(timed) = &mut timed {
-            limit = timed.limit();
-            node = node.or_else(|| timed.hedge()?.node().map(|member| member.node.id.clone()));
-            let now = now();
-            let is_too_slow = |since: Option<Instant>| {
-                since.is_some_and(|since| this.retry.rules.is_too_slow(now.saturating_duration_since(since)))
-            };
-            if is_too_slow(timed.since(Slot::Main)) {
-                this.main.as_mut().time_out();
-            }
-            if is_too_slow(timed.since(Slot::Hedge)) {
-                timed.as_mut().time_out_hedge();
-            }
+        let now = now();
+        let is_too_slow = |since: Option<Instant>| {
+            since.is_some_and(|since| this.retry.rules.is_too_slow(now.saturating_duration_since(since)))
+        };
+        if is_too_slow(timed.since(Slot::Main)) {
+            this.main.as_mut().time_out();
         }
-        this.main.set(Attempt::over());
-        Error::Timeout { limit, node, tries }
+        if is_too_slow(timed.since(Slot::Hedge)) {
+            timed.as_mut().time_out_hedge();
+        }
+        Some(Error::Timeout { limit: timed.limit(), node, tries })
     }
 }
 
@@ -266,6 +274,11 @@ where
                 }
             };
             if let Some(answer) = answer {
+                let mut this = self.project();
+                // Whatever else is under way is cancelled here and now.
+                if this.timed.take().is_some() {
+                    this.main.set(Attempt::over());
+                }
                 return Poll::Ready(answer);
             }
         }

@@ -100,8 +100,8 @@ impl<B, R> Retry<B, R> {
         self.rule(|rules| rules.hedge = Some(hedge))
     }
 
-    /// Sets how long a node may take to begin its answer, from when it has the request. Then the try is given up, and counts
-    /// as a [timeout](crate::cluster::FailureKind::Timeout) of that node.
+    /// Sets how long a node may take to begin its answer, from when it gets the request, whose body it is sent in this time
+    /// too. Then the try is given up, and counts as a [timeout](crate::cluster::FailureKind::Timeout) of that node.
     #[must_use]
     pub fn try_timeout(self, limit: Duration) -> Self {
         self.rule(|rules| rules.try_timeout = Some(limit))

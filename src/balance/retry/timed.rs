@@ -140,15 +140,15 @@ impl<S: Service<Req>, Req, J, C> Timed<S, Req, J, C> {
         self.project().hedge.as_pin_mut()?.time_out()
     }
 
-    /// Ends all, as one try has the answer.
-    pub(super) fn win(mut self: Pin<Box<Self>>, slot: Slot) {
-        if let (Slot::Main, Some(lap)) = (slot, self.as_mut().project().lap.take()) {
+    /// Notes that a try has an answer worth having.
+    pub(super) fn answered(self: Pin<&mut Self>, slot: Slot) {
+        if let (Slot::Main, Some(lap)) = (slot, self.project().lap.take()) {
             lap.answered();
         }
     }
 
     /// Ends what is timed about a try that failed.
-    pub(super) fn end(self: Pin<&mut Self>, slot: Slot) {
+    pub(super) fn failed(self: Pin<&mut Self>, slot: Slot) {
         let mut this = self.project();
         this.since[slot as usize] = None;
         this.schedule.set(Timer::Try(slot), None);
@@ -161,15 +161,14 @@ impl<S: Service<Req>, Req, J, C> Timed<S, Req, J, C> {
         }
     }
 
-    /// Notes that a node wants to be asked again, and says when the first of all such nodes does.
-    pub(super) fn note_comeback(
-        self: Pin<&mut Self>,
-        node: Option<&NodeId>,
-        at: Option<Instant>,
-    ) -> Option<Instant> {
-        let comebacks = self.project().comebacks;
-        comebacks.extend(node.cloned().zip(at));
-        comebacks.iter().map(|(_, at)| *at).min()
+    /// Notes when a node wants to be asked again, if it does.
+    pub(super) fn note_comeback(self: Pin<&mut Self>, node: Option<&NodeId>, at: Option<Instant>) {
+        self.project().comebacks.extend(node.cloned().zip(at));
+    }
+
+    /// When the first node wants to be asked again.
+    pub(super) fn first_comeback(&self) -> Option<Instant> {
+        self.comebacks.iter().map(|(_, at)| *at).min()
     }
 
     /// Lets nodes be asked again whose time has come.

@@ -37,6 +37,13 @@ impl<R> ProxyBody<R> {
     }
 }
 
+/// Empty.
+impl<R> Default for ProxyBody<R> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl<R: Body<Data = Bytes>> Body for ProxyBody<R> {
     type Data = Bytes;
     type Error = R::Error;

@@ -42,7 +42,7 @@ pub(super) struct Detector {
     pub(super) swept_at: u64,
     probe_at: u64,
     changes: Vec<Change>,
-    totals: [u64; Cause::COUNT],
+    totals: [u64; Cause::ALL.len()],
 }
 
 /// What is known of one node.
@@ -131,7 +131,7 @@ impl Detector {
             swept_at: now,
             probe_at: NEVER,
             changes: Vec::new(),
-            totals: [0; Cause::COUNT],
+            totals: [0; Cause::ALL.len()],
         }
     }
 

@@ -38,7 +38,16 @@ pub enum Cause {
 }
 
 impl Cause {
-    const COUNT: usize = 7;
+    /// Each of them.
+    pub const ALL: [Self; 7] = [
+        Self::ConsecutiveFailures,
+        Self::ConsecutiveGatewayFailures,
+        Self::ConsecutiveLocalFailures,
+        Self::MaxFailures,
+        Self::FailureRatio,
+        Self::SuccessRate,
+        Self::Latency,
+    ];
 }
 
 impl fmt::Display for Cause {
