@@ -9,15 +9,17 @@ use std::{
 
 use buttress::{
     cluster::{Cluster, Endpoint, Member, Node, NodeId},
-    forward::{self, proxy_protocol::Version, tcp::TcpUpstream},
+    forward::{self, TrustedProxies, proxy_protocol::Version, tcp::TcpUpstream},
     health::{Ejections, HealthCheck, Monitor, OutlierDetection, TcpCheck},
+    overload::{self, Fixed, LimitLayer, Limiter, Queue},
     sticky::Pins,
 };
 use hyper::{Uri, http::uri::Scheme};
 
 use crate::{
     Failure,
-    config::{self, Check, Config, Reach, Settings, Url},
+    config::{self, Check, Config, Overload, Reach, Settings, Url},
+    stack::Limits,
 };
 
 /// How a server is reached, and how it is asked whether it is well.
@@ -75,6 +77,8 @@ pub(crate) struct Pool<S> {
     reach: Reach,
     monitor: Option<Monitor>,
     ejections: Option<Ejections>,
+    /// How many requests it is asked to do at once.
+    limiter: Option<Limiter>,
     /// Held from the look at a node to its change.
     one_at_a_time: Mutex<()>,
 }
@@ -105,12 +109,22 @@ impl<S: Server> Pool<S> {
             ejections: ejections.map_err(|error| wrong(&format_args!("[outlier] {error}")))?,
             monitor: monitor.transpose().map_err(|error| wrong(&format_args!("[health] {error}")))?,
             cluster,
+            limiter: None,
             one_at_a_time: Mutex::default(),
         })
     }
 }
 
 impl Pool<forward::Upstream> {
+    /// What admits requests to it: everything, unless that is limited.
+    pub(crate) fn limit(&mut self, settings: &Settings<'_>, trusted: TrustedProxies) -> Limits {
+        self.limiter = settings.overload.map(Overload::limiter);
+        let unlimited = || Limiter::new(Fixed::new(usize::MAX).expect("it is not 0"), Queue::none());
+        let matters = settings.overload.map(|overload| overload.matters(trusted));
+        let limiter = self.limiter.clone().unwrap_or_else(unlimited);
+        LimitLayer::http(limiter).terms(matters.unwrap_or_default())
+    }
+
     /// Which client belongs to which of its nodes, if they are to be kept together.
     pub(crate) fn pins(&self, settings: &Settings<'_>) -> Result<Option<Pins>, Failure> {
         let pins = settings.sticky.map(|sticky| sticky.pins(&self.name, &self.cluster)).transpose();
@@ -134,6 +148,9 @@ pub(crate) trait Nodes: Send + Sync {
 
     fn policy(&self) -> &str;
 
+    /// How the limit of its requests is doing, if there is one.
+    fn load(&self) -> Option<overload::Status>;
+
     /// The nodes, in the order of the cluster.
     fn look(&self) -> Vec<Seen>;
 
@@ -156,6 +173,10 @@ impl<S: Server> Nodes for Pool<S> {
 
     fn policy(&self) -> &str {
         &self.policy
+    }
+
+    fn load(&self) -> Option<overload::Status> {
+        self.limiter.as_ref().map(Limiter::status)
     }
 
     fn look(&self) -> Vec<Seen> {

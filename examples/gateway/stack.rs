@@ -3,13 +3,14 @@
 //! ```text
 //! Proxy            headers, upgrades, answers for failures
 //!   └─ Route       which cluster it is for
-//!        └─ Sticky      on to the node that knows the client, by a cookie
-//!             └─ Retry       on to another node where that is safe
-//!                  └─ Balance    one node of the cluster, chosen by a policy
-//!                       └─ Upstream   connections to that node
+//!        └─ Sticky      to the node that knows the client, by a cookie
+//!             └─ Limit       no more at once than the cluster can do
+//!                  └─ Retry       on to another node where that is safe
+//!                       └─ Balance    one node of the cluster, chosen by a policy
+//!                            └─ Upstream   connections to that node
 //! ```
 //!
-//! A TCP connection is shorter of way: `TcpProxy`, `Retry`, `Balance`, `TcpUpstream`.
+//! A TCP connection goes a shorter way: `TcpProxy`, `Retry`, `Balance`, `TcpUpstream`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,6 +25,7 @@ use buttress::{
         ForwardHeaders, Proxy, Upstream,
         tcp::{Connect, TcpUpstream},
     },
+    overload::{Limit, LimitLayer},
     route::Route,
     sticky::{Pins, Sticky, StickyLayer},
 };
@@ -34,7 +36,7 @@ use tower::{
 
 use crate::{
     Failure,
-    config::{Config, RequestKey, Settings},
+    config::{Config, Matters, RequestKey, Settings},
     pool::{Nodes, Pool},
 };
 
@@ -42,8 +44,9 @@ use crate::{
 pub(crate) type Stack = Proxy<Route<Site>>;
 
 /// The services of one cluster, below the route that leads there.
-pub(crate) type Site = Either<Sticky<Retrying>, Retrying>;
-type Retrying = Retry<Balancer, RepeatHttp>;
+pub(crate) type Site = Either<Sticky<Limited>, Limited>;
+type Limited = Limit<Retry<Balancer, RepeatHttp>, Matters, ClassifyHttp, OnBody>;
+pub(crate) type Limits = LimitLayer<Matters, ClassifyHttp, OnBody>;
 type Balancer = Balance<Upstream, Steered<RequestKey>, ClassifyHttp, Reported<OnBody>>;
 
 /// The service that finds a server for each TCP connection.
@@ -69,8 +72,9 @@ pub(crate) fn build(config: &Config) -> Result<Gateway, Failure> {
             connectors.insert(name.to_owned(), connector(pool.cluster.clone(), &settings));
             pools.push(Arc::new(pool));
         } else {
-            let pool = Pool::start(name, config)?;
-            sites.insert(name, site(pool.cluster.clone(), &settings, pool.pins(&settings)?));
+            let mut pool = Pool::start(name, config)?;
+            let (pins, limits) = (pool.pins(&settings)?, pool.limit(&settings, config.trusted()));
+            sites.insert(name, site(pool.cluster.clone(), &settings, &limits, pins));
             pools.push(Arc::new(pool));
         }
     }
@@ -79,7 +83,7 @@ pub(crate) fn build(config: &Config) -> Result<Gateway, Failure> {
     Ok(Gateway { proxy, connectors, pools })
 }
 
-fn site(cluster: Cluster<Upstream>, settings: &Settings, pins: Option<Pins>) -> Site {
+fn site(cluster: Cluster<Upstream>, settings: &Settings, limits: &Limits, pins: Option<Pins>) -> Site {
     let balance =
         Balance::http(cluster, settings.policy.build()).key(settings.policy.key()).levels(settings.levels());
     let balance = match settings.queue() {
@@ -87,7 +91,7 @@ fn site(cluster: Cluster<Upstream>, settings: &Settings, pins: Option<Pins>) -> 
         None => balance,
     };
     let retry = settings.retries.around(balance.sticky());
-    option_layer(pins.map(StickyLayer::new)).layer(retry)
+    option_layer(pins.map(StickyLayer::new)).layer(limits.layer(retry))
 }
 
 fn connector(cluster: Cluster<TcpUpstream>, settings: &Settings) -> Connector {

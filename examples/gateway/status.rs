@@ -8,6 +8,7 @@ use std::{
 
 use buttress::{
     cluster::{Admin, Health, Member, NodeId},
+    overload::{self, Reason},
     time::{Clock, TokioClock},
 };
 use serde::Serialize;
@@ -46,6 +47,20 @@ pub(crate) struct Snapshot {
 pub(crate) struct ClusterStatus {
     pub(crate) name: String,
     pub(crate) policy: String,
+    /// The limit of its requests, if there is one.
+    pub(crate) limit: Option<LimitStatus>,
+}
+
+/// What becomes of too many requests.
+#[derive(Debug, Serialize)]
+pub(crate) struct LimitStatus {
+    /// How many may be in flight.
+    pub(crate) limit: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) admitted: u64,
+    /// How many were turned away.
+    pub(crate) shed: u64,
 }
 
 /// The sums over all nodes. A request that was tried on two of them counts twice.
@@ -133,7 +148,11 @@ impl Status {
                 nodes.push(node);
             }
             all_latest += of_all;
-            clusters.push(ClusterStatus { name: pool.name().to_owned(), policy: pool.policy().to_owned() });
+            clusters.push(ClusterStatus {
+                name: pool.name().to_owned(),
+                policy: pool.policy().to_owned(),
+                limit: pool.load().as_ref().map(LimitStatus::of),
+            });
         }
         let millis = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX).max(1);
         totals.requests_per_second = all_latest.saturating_mul(1000) / millis;
@@ -143,6 +162,19 @@ impl Status {
             totals,
             clusters,
             nodes,
+        }
+    }
+}
+
+impl LimitStatus {
+    fn of(status: &overload::Status) -> Self {
+        let shed = [Reason::Full, Reason::Displaced, Reason::Waited, Reason::Deadline];
+        Self {
+            limit: status.limit,
+            in_flight: status.in_flight,
+            waiting: status.waiting,
+            admitted: status.admitted,
+            shed: shed.into_iter().map(|reason| status.shed(reason)).sum(),
         }
     }
 }

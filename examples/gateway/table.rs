@@ -4,7 +4,7 @@ use std::iter;
 
 use buttress::cluster::Admin;
 
-use crate::status::{NodeStatus, Snapshot};
+use crate::status::{ClusterStatus, LimitStatus, NodeStatus, Snapshot};
 
 /// How wide a full bar is.
 const BAR: usize = 20;
@@ -40,7 +40,7 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
         totals.requests_per_second, snapshot.connections, totals.cancelled
     );
     if let [only] = &*snapshot.clusters {
-        sums += &format!("; policy {}", only.policy);
+        sums += &format!("; policy {}{}", only.policy, load(only));
     }
     lines.push(sums);
     lines
@@ -49,8 +49,16 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
 /// What stands above the nodes of a cluster, where there are several.
 fn title(snapshot: &Snapshot, cluster: &str) -> String {
     let known = snapshot.clusters.iter().find(|known| known.name == cluster);
-    let policy = known.map_or("", |known| &*known.policy);
-    format!("{}: {policy}", shortened(cluster))
+    let known = known.map_or_else(String::new, |known| known.policy.clone() + &load(known));
+    format!("{}: {known}", shortened(cluster))
+}
+
+/// What the limit of a cluster does, if there is one.
+fn load(cluster: &ClusterStatus) -> String {
+    let Some(LimitStatus { limit, in_flight, waiting, shed, .. }) = &cluster.limit else {
+        return String::new();
+    };
+    format!("; {in_flight} of {limit} at once, {waiting} waiting, {shed} turned away")
 }
 
 /// Everything in one line.
@@ -121,7 +129,7 @@ fn shortened(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{ClusterStatus, Totals};
+    use crate::status::Totals;
 
     fn node(id: &str, share: Option<f64>, latency_ms: Option<f64>) -> NodeStatus {
         NodeStatus {
@@ -147,7 +155,7 @@ mod tests {
     }
 
     fn cluster(name: &str, policy: &str) -> ClusterStatus {
-        ClusterStatus { name: name.to_owned(), policy: policy.to_owned() }
+        ClusterStatus { name: name.to_owned(), policy: policy.to_owned(), limit: None }
     }
 
     fn snapshot() -> Snapshot {
@@ -187,7 +195,9 @@ slow             suspended         3      20 s   1234567      2   12 % ██
     fn several_clusters_have_titles() {
         let mut api = node("api-1", None, None);
         (api.cluster, api.ejected) = ("api".to_owned(), Some("failures in a row".to_owned()));
-        let clusters = vec![cluster("default", "round_robin"), cluster("api", "ip_hash")];
+        let limit = LimitStatus { limit: 40, in_flight: 40, waiting: 7, admitted: 90, shed: 12 };
+        let limited = ClusterStatus { limit: Some(limit), ..cluster("api", "ip_hash") };
+        let clusters = vec![cluster("default", "round_robin"), limited];
         let snapshot = Snapshot { nodes: vec![node("web-1", None, None), api], clusters, ..snapshot() };
         let expected = "\
 node             state     in-flight   latency  requests errors   share
@@ -195,7 +205,7 @@ node             state     in-flight   latency  requests errors   share
 default: round_robin
 web-1            up                3         -   1234567      2
 
-api: ip_hash
+api: ip_hash; 40 of 40 at once, 7 waiting, 12 turned away
 api-1            ejected           3         -   1234567      2
 
 4321 requests/s, 64 connections, 1 given up by clients";

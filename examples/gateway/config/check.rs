@@ -90,6 +90,9 @@ impl Config {
             if self.is_tcp(name.get_ref()) && own.sticky.is_some() {
                 return Err(mistake(name, "TCP connections have no cookies to be sticky by"));
             }
+            if self.is_tcp(name.get_ref()) && own.overload.is_some() {
+                return Err(mistake(name, "`overload` is for HTTP: bound TCP with `max_connections`"));
+            }
         }
         let policies = self.cluster.values().filter_map(|own| own.policy.as_ref());
         if let Some((span, message)) = policies.chain([&self.policy]).find_map(|policy| policy.misfit()) {

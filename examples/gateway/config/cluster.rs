@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     Config,
     health::{Health, Outlier, Warmup},
+    overload::Overload,
     policy::Policy,
     retries::Retries,
     sticky::Sticky,
@@ -26,6 +27,7 @@ pub(crate) struct Overrides {
     outlier: Option<Outlier>,
     slow_start: Option<Warmup>,
     pub(super) sticky: Option<Sticky>,
+    pub(super) overload: Option<Overload>,
 }
 
 /// What holds for one cluster.
@@ -39,27 +41,26 @@ pub(crate) struct Settings<'a> {
     pub(crate) outlier: &'a Outlier,
     pub(crate) slow_start: &'a Warmup,
     pub(crate) sticky: Option<&'a Sticky>,
+    pub(crate) overload: Option<&'a Overload>,
 }
 
 impl Config {
     /// What holds for the cluster of this name.
     pub(crate) fn settings(&self, cluster: &str) -> Settings<'_> {
         let own = self.cluster.iter().find(|(name, _)| name.get_ref() == cluster).map(|(_, own)| own);
+        let health = own.and_then(|own| own.health.as_ref()).or(self.health.as_ref());
+        let sticky = own.and_then(|own| own.sticky.as_ref()).or(self.sticky.as_ref());
+        let overload = own.and_then(|own| own.overload.as_ref()).or(self.overload.as_ref());
         Settings {
             policy: own.and_then(|own| own.policy.as_ref()).unwrap_or(&self.policy),
             retries: own.and_then(|own| own.retries.as_ref()).unwrap_or(&self.retries),
             queue: own.and_then(|own| own.queue.as_ref()).or(self.queue.as_ref()),
             levels: own.and_then(|own| own.levels.as_ref()).unwrap_or(&self.levels),
-            health: own
-                .and_then(|own| own.health.as_ref())
-                .or(self.health.as_ref())
-                .filter(|health| health.is_enabled()),
+            health: health.filter(|health| health.is_enabled()),
             outlier: own.and_then(|own| own.outlier.as_ref()).unwrap_or(&self.outlier),
             slow_start: own.and_then(|own| own.slow_start.as_ref()).unwrap_or(&self.slow_start),
-            sticky: own
-                .and_then(|own| own.sticky.as_ref())
-                .or(self.sticky.as_ref())
-                .filter(|sticky| sticky.is_enabled()),
+            sticky: sticky.filter(|sticky| sticky.is_enabled()),
+            overload: overload.filter(|overload| overload.is_enabled()),
         }
     }
 }

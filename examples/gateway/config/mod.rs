@@ -6,6 +6,7 @@
 mod check;
 mod cluster;
 mod health;
+mod overload;
 mod policy;
 mod problem;
 mod retries;
@@ -26,19 +27,20 @@ use toml::Spanned;
 
 pub(crate) use self::{
     cluster::Settings,
-    health::{Check, Health, Outlier},
+    health::{Check, Health},
+    overload::{Matters, Overload},
     policy::{Policy, RequestKey},
     problem::Problem,
-    route::Route,
-    sticky::Sticky,
     tls::Tls,
     upstream::{Reach, Tcp, Upstream, Url},
     value::Addr,
 };
 use self::{
     cluster::{LevelShares, Overrides, QueueLimits},
-    health::Warmup,
+    health::{Outlier, Warmup},
     retries::Retries,
+    route::Route,
+    sticky::Sticky,
     value::{addr, parsed_list, some_addr, span},
 };
 
@@ -62,7 +64,7 @@ pub(crate) struct Config {
     proxy_protocol: Option<Spanned<bool>>,
     pub(crate) tls: Option<Tls>,
     pub(crate) timeouts: Timeouts,
-    /// The tables from here to `sticky` hold for every cluster that has none of its own.
+    /// The tables from here to `overload` hold for every cluster that has none of its own.
     pub(crate) policy: Policy,
     retries: Retries,
     queue: Option<QueueLimits>,
@@ -71,6 +73,7 @@ pub(crate) struct Config {
     outlier: Outlier,
     slow_start: Warmup,
     sticky: Option<Sticky>,
+    overload: Option<Overload>,
     cluster: BTreeMap<Spanned<String>, Overrides>,
     route: Vec<Spanned<Route>>,
     pub(crate) tcp: Vec<Tcp>,
@@ -185,6 +188,7 @@ impl Default for Config {
             outlier: Outlier::default(),
             slow_start: Warmup::default(),
             sticky: None,
+            overload: None,
             cluster: BTreeMap::new(),
             route: Vec::new(),
             tcp: Vec::new(),

@@ -76,6 +76,7 @@ fn the_sample_shows_every_key() {
         "[outlier]",
         "[slow_start]",
         "[sticky]",
+        "[overload]",
         "[tls]",
         "[[tls.certificate]]",
         "[[route]]",
