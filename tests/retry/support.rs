@@ -47,9 +47,12 @@ pub(crate) struct Reply {
     retry_after: Option<RetryAfter>,
 }
 
-/// Who was asked for which request, and when: seconds since the start are exact in paused time.
+/// Who was asked, and when.
+type Visits = Vec<(char, Instant)>;
+
+/// The visits of each request.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<BTreeMap<u64, Vec<(char, Instant)>>>>);
+pub(crate) struct Log(Arc<Mutex<BTreeMap<u64, Visits>>>);
 
 impl Log {
     /// The nodes that have seen a request, in order.
@@ -57,7 +60,7 @@ impl Log {
         self.visits(request).into_iter().map(|(node, _)| node).collect()
     }
 
-    pub(crate) fn visits(&self, request: u64) -> Vec<(char, Instant)> {
+    pub(crate) fn visits(&self, request: u64) -> Visits {
         self.0.lock().unwrap().get(&request).cloned().unwrap_or_default()
     }
 }
