@@ -95,6 +95,8 @@ pub struct PickCx<'a> {
     panic: bool,
     /// Whether some node may not have warmed up yet.
     minds_ramps: bool,
+    /// Whether latency is learned from the request, whatever the policy.
+    is_timed: bool,
 }
 
 impl<'a> PickCx<'a> {
@@ -111,6 +113,7 @@ impl<'a> PickCx<'a> {
             is_open: true,
             panic: false,
             minds_ramps: false,
+            is_timed: false,
         }
     }
 
@@ -161,6 +164,15 @@ impl<'a> PickCx<'a> {
 
     pub(crate) fn mind_ramps(&mut self) {
         self.minds_ramps = true;
+    }
+
+    pub(crate) fn set_timed(&mut self) {
+        self.is_timed = true;
+    }
+
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.is_timed
     }
 
     #[inline]

@@ -20,7 +20,7 @@ use super::{
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, Endpoint, LoadGuard, NodeId, Probe, Subscriber},
+    cluster::{Attention, Cluster, Endpoint, LoadGuard, NodeId, Probe, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -272,18 +272,13 @@ impl<S: Send + Sync + 'static> Shared<S> {
     {
         let chooser = self.chooser.load();
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
-        let common = &**self.cluster.common();
         let clock = &**self.cluster.clock();
         let mut cx = PickCx::new(clock, Rng::from_thread()).key(wanted.key).tried(wanted.tried);
-        if common.attention.is_probe_wanted()
-            && let Some(found) = self.probe(wanted, &chooser, &cx)
+        let calls = self.cluster.common().attention.calls();
+        if calls != 0
+            && let Some(found) = self.attend(calls, wanted, &chooser, &mut cx)
         {
             return Ok(found);
-        }
-        if common.attention.has_ramps()
-            && common.attention.has_ramps_at(cx.nanos_since(self.cluster.origin()))
-        {
-            cx.mind_ramps();
         }
         if let Some(affinity) = wanted.affinity {
             let node = affinity.node();
@@ -332,17 +327,38 @@ impl<S: Send + Sync + 'static> Shared<S> {
     #[inline]
     fn begin(&self, endpoint: &Endpoint<S>, cx: &mut PickCx<'_>) -> Option<LoadGuard> {
         let (member, in_panic) = (&endpoint.member, cx.in_panic());
-        if self.observes_latency || self.cluster.common().attention.wants_latency() {
+        if self.observes_latency || cx.is_timed() {
             LoadGuard::send_at(member, cx.nanos_since(self.cluster.origin()), in_panic, &mut cx.rng)
         } else {
             LoadGuard::send(member, in_panic)
         }
     }
 
+    /// Minds what there is beside the usual. A node that is due to be tried gets the request.
+    #[cold]
+    fn attend(
+        &self,
+        calls: u32,
+        wanted: Wanted<'_>,
+        chooser: &Chooser<S>,
+        cx: &mut PickCx<'_>,
+    ) -> Option<(S, LoadGuard)>
+    where
+        S: Clone,
+    {
+        let attention = &self.cluster.common().attention;
+        if calls & Attention::LATENCY != 0 {
+            cx.set_timed();
+        }
+        if calls & Attention::RAMPS != 0 && attention.has_ramps(cx.nanos_since(self.cluster.origin())) {
+            cx.mind_ramps();
+        }
+        if calls & Attention::PROBES != 0 { self.probe(wanted, chooser, cx) } else { None }
+    }
+
     /// Sends the request to a node that is ejected and due to be tried, whatever the policy would choose.
     ///
     /// Not one that has failed once, nor one that belongs to another node.
-    #[cold]
     fn probe(&self, wanted: Wanted<'_>, chooser: &Chooser<S>, cx: &PickCx<'_>) -> Option<(S, LoadGuard)>
     where
         S: Clone,
