@@ -347,12 +347,9 @@ impl<S: Send + Sync + 'static> Shared<S> {
         S: Clone,
     {
         let attention = &self.cluster.common().attention;
-        if calls & Attention::LATENCY != 0 {
-            cx.set_timed();
-        }
-        if calls & Attention::RAMPS != 0 && attention.has_ramps(cx.nanos_since(self.cluster.origin())) {
-            cx.mind_ramps();
-        }
+        let has_ramps =
+            calls & Attention::RAMPS != 0 && attention.has_ramps(cx.nanos_since(self.cluster.origin()));
+        cx.mind(if has_ramps { calls } else { calls & !Attention::RAMPS });
         if calls & Attention::PROBES != 0 { self.probe(wanted, chooser, cx) } else { None }
     }
 

@@ -53,7 +53,8 @@ impl Progress {
 
     #[inline]
     fn with(self, flag: u64, is_set: bool) -> Self {
-        Self(if is_set { self.0 | flag } else { self.0 })
+        // Without a branch, so that what follows is not made twice.
+        Self(self.0 | flag & u64::from(is_set).wrapping_neg())
     }
 
     #[inline]

@@ -146,7 +146,9 @@ impl Observer for Watch {
             let Inside { detector, nodes: Nodes(nodes), .. } = inside;
             for (slot, node) in nodes.iter_mut().enumerate() {
                 detector.set_member(slot, false);
-                node.iter_mut().for_each(|known| known.is_here = false);
+                if let Some(known) = node {
+                    known.is_here = false;
+                }
             }
             for member in members {
                 let (slot, state) = (member.slot(), &member.state);
