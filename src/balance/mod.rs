@@ -26,6 +26,7 @@
 
 mod acquire;
 mod affinity;
+mod attend;
 mod budget;
 mod chooser;
 mod classify;

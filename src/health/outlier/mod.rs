@@ -38,7 +38,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    const COUNT: usize = 7;
+    const COUNT: usize = Self::Latency as usize + 1;
 }
 
 impl fmt::Display for Cause {
