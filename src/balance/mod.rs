@@ -27,6 +27,7 @@
 
 mod acquire;
 mod affinity;
+mod attend;
 mod backoff;
 mod budget;
 mod chooser;

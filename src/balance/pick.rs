@@ -4,7 +4,7 @@ use std::{any::Any, cell::Cell, fmt::Debug, sync::Arc, time::Instant};
 
 use super::Nodes;
 use crate::{
-    cluster::{Member, NodeId, NodeState, Stamp, nanos},
+    cluster::{Attention, Member, NodeId, NodeState, Stamp, nanos},
     placement::KeyHash,
     rng::Rng,
     time::Clock,
@@ -93,8 +93,8 @@ pub struct PickCx<'a> {
     /// Whether no node is ruled out.
     is_open: bool,
     panic: bool,
-    /// Whether some node may not have warmed up yet.
-    minds_ramps: bool,
+    /// What there is to mind beside the usual, as in [`Attention`].
+    calls: u32,
 }
 
 impl<'a> PickCx<'a> {
@@ -110,7 +110,7 @@ impl<'a> PickCx<'a> {
             spares_at: None,
             is_open: true,
             panic: false,
-            minds_ramps: false,
+            calls: 0,
         }
     }
 
@@ -159,13 +159,20 @@ impl<'a> PickCx<'a> {
         self.is_open = self.tried.is_empty() && now.is_none();
     }
 
-    pub(crate) fn mind_ramps(&mut self) {
-        self.minds_ramps = true;
+    pub(crate) fn mind(&mut self, calls: u32) {
+        self.calls = calls;
     }
 
+    /// Whether latency is learned from the request, whatever the policy.
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.calls & Attention::LATENCY != 0
+    }
+
+    /// Whether some node may not have warmed up yet.
     #[inline]
     pub(crate) fn minds_ramps(&self) -> bool {
-        self.minds_ramps
+        self.calls & Attention::RAMPS != 0
     }
 
     #[inline]

@@ -20,7 +20,7 @@ use super::{
     future::{Attempt, ResponseFuture},
 };
 use crate::{
-    cluster::{Cluster, Endpoint, LoadGuard, Member, NodeId, Probe, Subscriber},
+    cluster::{Cluster, Endpoint, LoadGuard, Member, NodeId, Subscriber},
     placement::KeyHash,
     rng::Rng,
 };
@@ -276,18 +276,13 @@ impl<S: Send + Sync + 'static> Shared<S> {
     {
         let chooser = self.chooser.load();
         let epoch = self.cluster.health_epoch().load(Ordering::Acquire);
-        let common = &**self.cluster.common();
         let clock = &**self.cluster.clock();
         let mut cx = PickCx::new(clock, Rng::from_thread()).key(wanted.key).tried(wanted.tried);
-        if common.attention.is_probe_wanted()
-            && let Some(found) = self.probe(wanted, &chooser, &cx)
+        let calls = self.cluster.common().attention.calls();
+        if calls != 0
+            && let Some(found) = self.attend(calls, wanted, &chooser, &mut cx)
         {
             return Ok(found);
-        }
-        if common.attention.has_ramps()
-            && common.attention.has_ramps_at(cx.nanos_since(self.cluster.origin()))
-        {
-            cx.mind_ramps();
         }
         if let Some(affinity) = wanted.affinity {
             let node = affinity.node();
@@ -336,41 +331,11 @@ impl<S: Send + Sync + 'static> Shared<S> {
     #[inline]
     fn begin(&self, endpoint: &Endpoint<S>, cx: &mut PickCx<'_>) -> Option<LoadGuard> {
         let (member, in_panic) = (&endpoint.member, cx.in_panic());
-        if self.observes_latency || self.cluster.common().attention.wants_latency() {
+        if self.observes_latency || cx.is_timed() {
             LoadGuard::send_at(member, cx.nanos_since(self.cluster.origin()), in_panic, &mut cx.rng)
         } else {
             LoadGuard::send(member, in_panic)
         }
-    }
-
-    /// Sends the request to a node that is ejected and due to be tried, whatever the policy would choose.
-    ///
-    /// Not one that has failed once, nor one that belongs to another node.
-    #[cold]
-    fn probe(&self, wanted: Wanted<'_>, chooser: &Chooser<S>, cx: &PickCx<'_>) -> Option<(S, LoadGuard)>
-    where
-        S: Clone,
-    {
-        let common = self.cluster.common();
-        let now = cx.nanos_since(self.cluster.origin());
-        if !wanted.tried.is_empty() || !common.attention.is_probe_due(now) {
-            return None;
-        }
-        let only = match wanted.affinity {
-            Some(affinity) => Some(chooser.get(affinity.node()).filter(|node| node.state.is_ejected())?),
-            None => None,
-        };
-        let observer = common.observer()?;
-        let permit = observer.claim(only.map(|member| &*member.state))?;
-        let sent = chooser.endpoint_of(&permit).and_then(|endpoint| {
-            let guard = LoadGuard::probe(&endpoint.member, now, permit.term)?;
-            Some((S::clone(&endpoint.service), guard))
-        });
-        if sent.is_none() {
-            // It has left, or is full.
-            observer.probed(&permit.state, permit.term, Probe::Void);
-        }
-        sent
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,10 +28,10 @@ pub(crate) trait Observer: Send + Sync {
     /// A request succeeded that was sent in this term: the first one after others failed.
     fn recovered(&self, state: &NodeState, term: Term);
 
-    /// It is [`sweep_at`](Attention::sweep_at), or later.
+    /// It is time to compare the nodes, or later.
     fn sweep(&self);
 
-    /// It is [`probe_at`](Attention::probe_at), or later: the node to send a request to, if one is due. Only this one, if
+    /// It is time to try one, or later: the node to send a request to, if one is due. Only this one, if
     /// one is named.
     fn claim(&self, only: Option<&NodeState>) -> Option<Permit>;
 
@@ -57,59 +57,87 @@ pub(crate) enum Probe {
     Void,
 }
 
-/// When an [`Observer`] wants to be called for the sake of time, in nanoseconds of the cluster's time. It has no timer of
-/// its own: whoever has a request in hand looks.
+/// What choosers have to mind beside the usual, and when: in nanoseconds of the cluster's time. There is no timer in it;
+/// whoever has a request in hand looks.
 #[derive(Debug)]
 pub(crate) struct Attention {
-    pub(crate) probe_at: AtomicU64,
-    /// Asked for with each latency that is measured. Unless it is [`NEVER`], all are.
-    pub(crate) sweep_at: AtomicU64,
-    /// When the last node has warmed up; 0 if all have.
+    /// What there is to mind at all: one look tells a pick that there is nothing.
+    calls: AtomicU32,
+    /// When the [`Observer`] wants to be asked for a node to try.
+    probe_at: AtomicU64,
+    /// When it wants to compare nodes. Looked at with each latency that is measured.
+    sweep_at: AtomicU64,
+    /// When the last node has warmed up.
     ramps_until: AtomicU64,
 }
 
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Attention {
-    /// Whether a node is ejected that may be tried some time.
+    /// A node is ejected that may be tried some time.
+    pub(crate) const PROBES: u32 = 1;
+    /// A node may not have warmed up.
+    pub(crate) const RAMPS: u32 = 2;
+    /// Latency is to be measured, whatever the policy.
+    pub(crate) const LATENCY: u32 = 4;
+
     #[inline]
-    pub(crate) fn is_probe_wanted(&self) -> bool {
-        self.probe_at.load(Ordering::Relaxed) != NEVER
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, call: u32, is_on: bool) {
+        if is_on {
+            self.calls.fetch_or(call, Ordering::SeqCst);
+        } else {
+            self.calls.fetch_and(!call, Ordering::SeqCst);
+        }
+    }
+
+    /// Sets when the observer is to be called, or [`NEVER`]. Of two calls at once either may win.
+    pub(crate) fn call_observer(&self, probe_at: u64, sweep_at: u64) {
+        self.probe_at.store(probe_at, Ordering::Relaxed);
+        self.sweep_at.store(sweep_at, Ordering::Relaxed);
+        self.set(Self::PROBES, probe_at != NEVER);
+        self.set(Self::LATENCY, sweep_at != NEVER);
     }
 
     pub(crate) fn is_probe_due(&self, now: u64) -> bool {
         now >= self.probe_at.load(Ordering::Relaxed)
     }
 
-    /// Whether a node may not have warmed up yet.
     #[inline]
-    pub(crate) fn has_ramps(&self) -> bool {
-        self.ramps_until.load(Ordering::Relaxed) != 0
-    }
-
-    /// As [`has_ramps`](Self::has_ramps) at `now`, and remembers it if there are none any more.
-    pub(crate) fn has_ramps_at(&self, now: u64) -> bool {
-        let until = self.ramps_until.load(Ordering::Relaxed);
-        // Unless a node has returned meanwhile.
-        now < until
-            || self.ramps_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    pub(super) fn is_sweep_due(&self, now: u64) -> bool {
+        now >= self.sweep_at.load(Ordering::Relaxed)
     }
 
     pub(super) fn await_ramp(&self, until: u64) {
-        self.ramps_until.fetch_max(until, Ordering::Relaxed);
+        self.ramps_until.fetch_max(until, Ordering::SeqCst);
+        self.set(Self::RAMPS, true);
     }
 
-    /// Whether latency is to be measured, whatever the policy.
-    #[inline]
-    pub(crate) fn wants_latency(&self) -> bool {
-        self.sweep_at.load(Ordering::Relaxed) != NEVER
+    /// Whether a node may not have warmed up at `now`. If none, nobody is called for that any more.
+    pub(crate) fn has_ramps(&self, now: u64) -> bool {
+        if now >= self.ramps_until.load(Ordering::Relaxed) {
+            self.set(Self::RAMPS, false);
+        }
+        // Looked at again after that: a node may have returned in between.
+        let has_ramps = now < self.ramps_until.load(Ordering::SeqCst);
+        if has_ramps {
+            self.set(Self::RAMPS, true);
+        }
+        has_ramps
     }
 }
 
 impl Default for Attention {
     fn default() -> Self {
-        let [probe_at, sweep_at] = [NEVER; 2].map(AtomicU64::new);
-        Self { probe_at, sweep_at, ramps_until: AtomicU64::new(0) }
+        Self {
+            calls: AtomicU32::new(0),
+            probe_at: AtomicU64::new(NEVER),
+            sweep_at: AtomicU64::new(NEVER),
+            ramps_until: AtomicU64::new(0),
+        }
     }
 }
 

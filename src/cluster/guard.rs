@@ -1,10 +1,6 @@
 //! One request in flight, and what is learned from it.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{fmt, sync::Arc, time::Instant};
 
 use super::{
     FailureKind, Member, Verdict,
@@ -32,12 +28,11 @@ pub struct LoadGuard {
 struct Progress(u64);
 
 impl Progress {
-    /// What became of it. Not judged yet: none of these.
-    const STAGE: u64 = 3 << 62;
-    const JUDGED: u64 = 1 << 62;
+    /// What became of it: nothing yet, unless it is one of these.
+    const WITHDRAWN: u64 = 1 << 62;
+    const JUDGED: u64 = 2 << 62;
     /// Judged a failure: what else goes wrong with it is part of that.
-    const FAILED: u64 = 2 << 62;
-    const WITHDRAWN: u64 = 3 << 62;
+    const FAILED: u64 = 3 << 62;
 
     /// Its latency is not asked for.
     const UNTIMED: u64 = 1 << 61;
@@ -58,12 +53,8 @@ impl Progress {
 
     #[inline]
     fn with(self, flag: u64, is_set: bool) -> Self {
-        Self(if is_set { self.0 | flag } else { self.0 })
-    }
-
-    #[inline]
-    fn at(self, stage: u64) -> Self {
-        Self(self.0 & !Self::STAGE | stage)
+        // Without a branch, so that what follows is not made twice.
+        Self(self.0 | flag & u64::from(is_set).wrapping_neg())
     }
 
     #[inline]
@@ -72,17 +63,17 @@ impl Progress {
     }
 
     #[inline]
-    fn stage(self) -> u64 {
-        self.0 & Self::STAGE
+    fn is_open(self) -> bool {
+        !self.is(Self::FAILED)
     }
 
     #[inline]
-    fn is_open(self) -> bool {
-        self.stage() == 0
+    fn is_judged(self) -> bool {
+        self.is(Self::JUDGED)
     }
 
-    fn is_judged(self) -> bool {
-        matches!(self.stage(), Self::JUDGED | Self::FAILED)
+    fn has_failed(self) -> bool {
+        self.0 & Self::FAILED == Self::FAILED
     }
 
     fn term(self) -> Term {
@@ -157,7 +148,7 @@ impl LoadGuard {
             Verdict::Success => self.succeed(),
             Verdict::Failure(kind) => self.fail(kind),
             Verdict::Neutral => {
-                self.progress = self.progress.at(Progress::JUDGED);
+                self.progress.0 |= Progress::JUDGED;
                 if self.progress.is(Progress::PROBE) {
                     self.report(Probe::Void);
                 }
@@ -168,22 +159,22 @@ impl LoadGuard {
     /// Says that the answer broke after its head had been judged: its body ended early. An answer that failed anyway
     /// fails no more.
     pub fn break_off(&mut self) {
-        if self.progress.stage() != Progress::FAILED {
+        if !self.progress.has_failed() {
             self.fail(FailureKind::Transport);
         }
     }
 
     #[inline]
     fn succeed(&mut self) {
-        let progress = self.progress.at(Progress::JUDGED);
-        self.progress = progress;
+        self.progress.0 |= Progress::JUDGED;
+        let progress = self.progress;
         let state = &*self.member.state;
         let mut marks = FAILING;
         if !progress.is(Progress::UNTIMED | Progress::QUIET) {
             let now = state.common.nanos_now();
             state.learn(progress.seconds_until(now), Stamp::of(now));
             marks |= NEW;
-            if now >= state.common.attention.sweep_at.load(Ordering::Relaxed) {
+            if state.common.attention.is_sweep_due(now) {
                 self.sweep();
             }
         }
@@ -209,7 +200,7 @@ impl LoadGuard {
     #[cold]
     fn fail(&mut self, kind: FailureKind) {
         let is_news = self.progress.is_open();
-        self.progress = self.progress.at(Progress::FAILED);
+        self.progress.0 |= Progress::FAILED;
         let state = &*self.member.state;
         state.fail();
         if is_news && self.progress.is(Progress::PROBE) {
@@ -244,7 +235,7 @@ impl LoadGuard {
             if self.progress.is(Progress::PROBE) {
                 self.report(Probe::Void);
             }
-            self.progress = self.progress.at(Progress::WITHDRAWN);
+            self.progress.0 |= Progress::WITHDRAWN;
         }
     }
 
@@ -266,7 +257,7 @@ impl Drop for LoadGuard {
     #[inline]
     fn drop(&mut self) {
         if !self.progress.is_judged() {
-            if self.progress.stage() == Progress::WITHDRAWN {
+            if self.progress.is(Progress::WITHDRAWN) {
                 return self.member.state.leave();
             }
             self.cancel();

@@ -44,7 +44,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub(crate) use self::{
-    common::{Common, NEVER, Observer, Permit, Probe, nanos},
+    common::{Attention, Common, NEVER, Observer, Permit, Probe, nanos},
     gate::Gate,
     latency::Stamp,
     state::Term,

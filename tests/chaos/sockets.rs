@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use buttress::{
@@ -24,7 +24,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::JoinSet,
-    time::{sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
@@ -165,7 +165,7 @@ async fn no_idempotent_request_fails_over_real_sockets() {
     for number in 0..CLIENTS {
         clients.spawn(client(number, gateway, stopped.clone(), Arc::clone(&figures)));
     }
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let (looks, mut look) = (Arc::clone(&figures), tokio::time::interval(Duration::from_millis(10)));
     let seen = ejections.clone();
     let watching = tokio::spawn(async move {

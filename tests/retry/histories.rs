@@ -105,9 +105,14 @@ async fn nothing_is_left_and_no_rule_is_broken_in_100_000_random_histories() {
     assert!(finished > REQUESTS / 2, "{finished}");
     let mut tries = 0;
     for request in 0..REQUESTS {
-        let nodes = scene.log.nodes(request);
-        tries += nodes.len() as u64;
-        assert!(nodes.len() <= 3, "{request} was tried on {nodes}");
+        let visits = scene.log.visits(request);
+        tries += visits.len() as u64;
+        assert!(visits.len() <= 3, "{request} was tried at {visits:?}");
+        for (index, visit) in visits.iter().enumerate() {
+            let before = visits[..index].iter().rfind(|before| before.node == visit.node);
+            let may_come_back = before.is_none_or(|before| matches!(before.act, Act::Later(..)));
+            assert!(may_come_back, "{request} was tried twice: {visits:?}");
+        }
     }
     assert!(tries <= REQUESTS * 3 / 2 + 100, "{tries} tries of {REQUESTS} requests are beyond the budget");
     assert!(tries > REQUESTS * 11 / 10, "{tries}");

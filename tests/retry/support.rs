@@ -47,17 +47,25 @@ pub(crate) struct Reply {
     retry_after: Option<RetryAfter>,
 }
 
-/// Who was asked for which request, and when: seconds since the start are exact in paused time.
+/// Who was asked, when, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    pub(crate) node: char,
+    pub(crate) at: Instant,
+    pub(crate) act: Act,
+}
+
+/// The visits of each request.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<BTreeMap<u64, Vec<(char, Instant)>>>>);
+pub(crate) struct Log(Arc<Mutex<BTreeMap<u64, Vec<Visit>>>>);
 
 impl Log {
     /// The nodes that have seen a request, in order.
     pub(crate) fn nodes(&self, request: u64) -> String {
-        self.visits(request).into_iter().map(|(node, _)| node).collect()
+        self.visits(request).into_iter().map(|visit| visit.node).collect()
     }
 
-    pub(crate) fn visits(&self, request: u64) -> Vec<(char, Instant)> {
+    pub(crate) fn visits(&self, request: u64) -> Vec<Visit> {
         self.0.lock().unwrap().get(&request).cloned().unwrap_or_default()
     }
 }
@@ -84,7 +92,7 @@ impl Service<u64> for Actor {
     fn call(&mut self, request: u64) -> Self::Future {
         let act = (self.plan)(request);
         let node = self.name;
-        self.log.0.lock().unwrap().entry(request).or_default().push((node, Instant::now()));
+        self.log.0.lock().unwrap().entry(request).or_default().push(Visit { node, at: Instant::now(), act });
         Box::pin(async move {
             match act {
                 Act::Status(status, after) => {

@@ -164,7 +164,7 @@ async fn sessions_that_fail_together_come_back_apart() {
     for session in sessions {
         session.await.unwrap().unwrap();
     }
-    let times: HashSet<_> = (0..1000).map(|session| scene.log.visits(2 * session)[1].1).collect();
+    let times: HashSet<_> = (0..1000).map(|session| scene.log.visits(2 * session)[1].at).collect();
     assert!(times.len() >= 990, "{} of 1000 differ", times.len());
 }
 

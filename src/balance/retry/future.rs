@@ -60,6 +60,7 @@ where
     J: Classify<S::Response, S::Error> + Clone,
     C: Complete<S::Response> + Clone,
 {
+    #[inline]
     pub(super) fn start(retry: Retry<Balance<S, K, J, C>, R>, request: Req) -> Self {
         let Retry { balance, repeat, rules } = &retry;
         let (kept, first) = repeat.first(request);
@@ -81,19 +82,31 @@ where
     }
 
     /// What follows when a try is over: the answer, if it stands.
+    #[inline]
     fn settle(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         slot: Slot,
         outcome: Outcome<C::Response, S::Error>,
     ) -> Option<Answer<C::Response, S::Error>> {
-        let this = self.as_mut().project();
         let Outcome { result, failure } = outcome;
-        let Some(failure) = failure else {
-            if let Some(timed) = this.timed {
-                timed.as_mut().answered(slot);
-            }
-            return Some(result);
-        };
+        if let Some(failure) = failure {
+            return self.try_again(slot, result, failure);
+        }
+        if let Some(timed) = self.project().timed {
+            timed.as_mut().answered(slot);
+        }
+        Some(result)
+    }
+
+    /// What follows when a try has failed: its answer, if it stands.
+    #[cold]
+    fn try_again(
+        mut self: Pin<&mut Self>,
+        slot: Slot,
+        result: Answer<C::Response, S::Error>,
+        failure: Failure,
+    ) -> Option<Answer<C::Response, S::Error>> {
+        let this = self.as_mut().project();
         let now = now();
         let clock = this.retry.balance.cluster().clock();
         let comeback = failure.retry_after.and_then(|after| after.instant(now, clock.wall()));

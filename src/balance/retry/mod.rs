@@ -34,15 +34,9 @@ use super::{Backoff, Balance, Budget, Classify, Complete, Error, Hedge, KeyOf};
 /// [hedged](Self::hedge). Times end when an answer begins: a body takes as long as it takes. They need a tokio runtime with
 /// its timer enabled; without them, there is no timer.
 ///
-/// # Nodes that say when
-///
-/// A node that turns a request away with `Retry-After` is taken at its word. With 503 it speaks for itself, so others are
-/// asked at once; if there is none, and the request has a deadline that is later, the node is asked again at the time it
-/// gave. With 429 it speaks for the service: no node is asked before that time, and without such a deadline the answer
-/// stands.
-///
 /// ```
-/// use buttress::{balance::{Balance, Cloned, LeastRequest, Retry}, cluster::{Cluster, Node}};
+/// use std::time::Duration;
+/// use buttress::{balance::{Balance, Budget, Cloned, Hedge, LeastRequest, Retry}, cluster::{Cluster, Node}};
 /// use tower::{Service, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -57,9 +51,25 @@ use super::{Backoff, Balance, Budget, Classify, Complete, Error, Hedge, KeyOf};
 /// for _ in 0..20 {
 ///     assert_eq!(service.ready().await?.call(21).await?, 42);
 /// }
+///
+/// // With more rules:
+/// let service = service
+///     .tries(2)
+///     .budget(Budget::new(0.1, 20)?)
+///     .try_timeout(Duration::from_secs(2))
+///     .timeout(Duration::from_secs(5))
+///     .hedge(Hedge::quantile(0.95)?);
+/// # let _ = service;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Nodes that say when
+///
+/// A node that turns a request away with `Retry-After` is taken at its word. With 503 it speaks for itself, so others are
+/// asked at once; if there is none, and the request has a deadline that is later, the node is asked again at the time it
+/// gave. With 429 it speaks for the service: no node is asked before that time, and without such a deadline the answer
+/// stands.
 pub struct Retry<B, R> {
     balance: B,
     repeat: R,

@@ -151,6 +151,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{option, prop_assert, proptest};
+
     use super::*;
     use crate::time::{Clock, ManualClock};
 
@@ -216,5 +218,31 @@ mod tests {
         }
         schedule.set(Timer::Deadline, Some(now + SECOND));
         assert_eq!(schedule.first(), Some((now, Timer::Try(Slot::Main))));
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_comes_too_early_or_too_late(
+            deadline in option::of(0..10_000_u64), comeback in option::of(0..10_000_u64),
+            elsewhere: bool, retries in 0..100_u32, backs_off: bool, seed: u64,
+        ) {
+            let backoff = backs_off.then(|| Backoff::new(SECOND / 100, SECOND).unwrap());
+            let rules = Rules { backoff, ..Rules::default() };
+            let now = standing().now;
+            let after = |millis: u64| now + Duration::from_millis(millis);
+            let (deadline, comeback) = (deadline.map(after), comeback.map(after));
+            let standing = Standing { now, deadline, retries, elsewhere, comeback };
+            let when = match rules.next(standing, &mut Rng::seeded(seed)) {
+                Next::Stop => {
+                    prop_assert!(!elsewhere || deadline.is_some());
+                    return Ok(());
+                }
+                Next::Now => now,
+                Next::At(at) => at,
+            };
+            prop_assert!(when >= now && deadline.is_none_or(|deadline| when < deadline));
+            prop_assert!(elsewhere || comeback.is_some_and(|comeback| comeback <= when && deadline.is_some()));
+            prop_assert!(when <= comeback.filter(|_| !elsewhere).unwrap_or(now) + SECOND);
+        }
     }
 }

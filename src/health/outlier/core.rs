@@ -69,6 +69,8 @@ pub(super) struct Record {
 pub(super) struct Spell {
     pub(super) cause: Cause,
     pub(super) since: u64,
+    /// When it failed last: as it was put out, or as a request tried it.
+    failed_at: u64,
     /// From here on it is half-open.
     pub(super) until: u64,
     /// Since when a request tries it.
@@ -285,10 +287,29 @@ impl Detector {
     /// Puts a node out, if that leaves enough.
     fn eject(&mut self, node: usize, cause: Cause, now: u64) {
         let record = &self.records[node];
-        let may_go = record.can_serve() && record.ejection.is_none();
-        if may_go && self.tally.ejected < self.most_ejected() && self.tally.usable > 1 {
+        if !record.can_serve() || record.ejection.is_some() {
+            return;
+        }
+        if self.tally.ejected >= self.most_ejected() {
+            self.make_room(now);
+        }
+        if self.tally.ejected < self.most_ejected() && self.tally.usable > 1 {
             self.put_out(node, cause, now);
-            self.reschedule();
+        }
+        self.reschedule();
+    }
+
+    /// Lets a node back in before its time, for one that fails now: one that is down, as it gets no traffic anyway, or one
+    /// of which nothing has been known for a while. Without this, nodes that have recovered would keep others in that have
+    /// not. (The while keeps them from taking turns without end where all fail.)
+    fn make_room(&mut self, now: u64) {
+        let rest = nanos(self.rules.base_ejection) / 4;
+        let is_stale =
+            |spell: Spell| spell.probed_since.is_none() && now.saturating_sub(spell.failed_at) >= rest;
+        let down = self.first_due(|record| record.is_member && !record.is_up);
+        let stale = || self.first_due(|record| record.can_serve() && record.ejection.is_some_and(is_stale));
+        if let Some(node) = down.or_else(stale) {
+            self.readmit(node, now);
         }
     }
 
@@ -308,7 +329,7 @@ impl Detector {
             record.level += u32::from(span < most);
             let extra = u64::try_from((u128::from(span) * jitter / 100) >> 32).unwrap_or(u64::MAX);
             let until = now.saturating_add(span).saturating_add(extra);
-            record.ejection = Some(Spell { cause, since, until, probed_since: None });
+            record.ejection = Some(Spell { cause, since, failed_at: now, until, probed_since: None });
             record.term = record.term.next();
             record.census.is_whole = false;
             record.term

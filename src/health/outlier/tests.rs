@@ -272,6 +272,28 @@ fn the_share_is_that_of_the_members_with_the_next_one_included() {
 }
 
 #[test]
+fn a_node_that_fails_now_takes_the_place_of_one_that_failed_a_while_ago() {
+    let mut world = World::new(OutlierDetection::new(), 6);
+    for node in 0..3 {
+        world.eject(node);
+        world.now += 100 * MS;
+    }
+    (0..20).for_each(|_| world.fail(3, FailureKind::Response));
+    assert!(!world.is_out(3), "the others failed just now as well");
+
+    world.now += SEC;
+    world.eject(3);
+    assert!(!world.is_out(0), "the one that was due first");
+    assert_eq!(world.out().len(), 3);
+
+    // One that is down needs no place.
+    world.detector.set_up(2, false);
+    world.eject(4);
+    assert!(world.is_out(1) && !world.is_out(2));
+    assert_eq!(world.out().len(), 3);
+}
+
+#[test]
 fn when_nodes_leave_those_that_are_due_first_come_back() {
     let mut world = World::new(OutlierDetection::new(), 8);
     for node in [3, 1, 2, 0] {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -88,10 +88,9 @@ impl Watch {
                 Change::Readmit(_) => known.state.readmit(now),
             }
         }
-        let attention = &self.common.attention;
-        attention.probe_at.store(detector.probe_at(), Ordering::Relaxed);
+        // Success rates are compared when something fails.
         let sweep_at = if detector.rules.latency.is_some() { detector.sweep_at() } else { NEVER };
-        attention.sweep_at.store(sweep_at, Ordering::Relaxed);
+        self.common.attention.call_observer(detector.probe_at(), sweep_at);
         drop(inside);
         if has_changed {
             self.common.turn_health_over();

@@ -6,7 +6,7 @@ use super::{Change, Counters, Detector, FailureKind, MS, NEVER, OutlierDetection
 use crate::cluster::nanos;
 
 const HISTORIES: u64 = 1_000_000;
-const STEPS: usize = 24;
+const STEPS: usize = 16;
 const KINDS: [FailureKind; 7] = [
     FailureKind::Connect,
     FailureKind::Transport,
