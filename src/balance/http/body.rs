@@ -28,7 +28,9 @@ impl<B: Body, G: Guard> Complete<Response<B>, G> for OnBody {
     fn complete(&self, guard: G, response: Response<B>) -> Self::Response {
         let (mut head, body) = response.into_parts();
         let guard = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            head.extensions.insert(UpgradeLease::new(guard));
+            // Who counted it further inside goes on to do so.
+            let inner: Option<UpgradeLease> = head.extensions.remove();
+            head.extensions.insert(UpgradeLease::new((guard, inner)));
             None
         } else {
             // A body that has ended already may never be polled.
@@ -99,5 +101,30 @@ impl<B: Default, G> Default for TrackedBody<B, G> {
 impl<B, G> fmt::Debug for TrackedBody<B, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrackedBody").field("in_flight", &self.guard.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    struct Held(#[allow(dead_code, reason = "it is counted")] Arc<()>);
+
+    impl Guard for Held {}
+
+    #[test]
+    fn an_upgrade_that_is_counted_twice_lasts_for_both() {
+        let counts = [Arc::new(()), Arc::new(())];
+        let mut response = Response::new(http_body_util::Empty::<bytes::Bytes>::new());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let response = OnBody.complete(Held(Arc::clone(&counts[0])), response);
+        let mut response = OnBody.complete(Held(Arc::clone(&counts[1])), response);
+        let lease: Option<UpgradeLease> = response.extensions_mut().remove();
+        drop(response);
+        assert_eq!(counts.each_ref().map(Arc::strong_count), [2, 2]);
+        drop(lease);
+        assert_eq!(counts.each_ref().map(Arc::strong_count), [1, 1]);
     }
 }
