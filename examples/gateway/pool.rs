@@ -23,9 +23,12 @@ use crate::{
 };
 
 /// How a server is reached, and how it is asked whether it is well.
-pub(crate) trait Server: Clone + Display + Send + Sync + Sized + 'static {
+pub(crate) trait Server: Clone + Send + Sync + 'static {
     /// `None` if such a server is not at this kind of URL.
     fn at(url: &Url, manner: Manner, reach: &Reach) -> Option<Self>;
+
+    /// Where it is.
+    fn url(&self) -> String;
 
     fn check(check: &Check) -> Arc<dyn HealthCheck<Self>>;
 }
@@ -42,6 +45,10 @@ impl Server for forward::Upstream {
         reach.http(url, manner.http2)
     }
 
+    fn url(&self) -> String {
+        self.to_string()
+    }
+
     fn check(check: &Check) -> Arc<dyn HealthCheck<Self>> {
         match check {
             Check::Http(check) => Arc::new(check.clone()),
@@ -54,6 +61,10 @@ impl Server for forward::Upstream {
 impl Server for TcpUpstream {
     fn at(url: &Url, manner: Manner, reach: &Reach) -> Option<Self> {
         reach.tcp(url, manner.header)
+    }
+
+    fn url(&self) -> String {
+        format!("tcp://{self}")
     }
 
     /// There is nothing to ask for but a connection.
@@ -189,7 +200,7 @@ impl<S: Server> Nodes for Pool<S> {
         let seen = |endpoint: &Arc<Endpoint<S>>| {
             let (member, id) = (Arc::clone(&endpoint.member), &endpoint.member.node.id);
             let (complaint, ejected) = (complaints.remove(id), ejected.remove(id));
-            Seen { member, url: endpoint.service.to_string(), complaint, ejected }
+            Seen { member, url: endpoint.service.url(), complaint, ejected }
         };
         self.cluster.load().endpoints().iter().map(seen).collect()
     }

@@ -20,7 +20,7 @@ use crate::{
 const ASK: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A server whose sockets all close when this is dropped.
-struct Mortal(Option<Runtime>);
+pub(crate) struct Mortal(Option<Runtime>);
 
 impl Drop for Mortal {
     fn drop(&mut self) {
@@ -28,11 +28,11 @@ impl Drop for Mortal {
     }
 }
 
-fn mortal() -> (Mortal, SocketAddr) {
+pub(crate) fn mortal(name: &'static str) -> (Mortal, SocketAddr) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let handler = |_: Request<Incoming>| async {
+    let handler = move |_: Request<Incoming>| async move {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        Response::new(full("x"))
+        Response::new(full(name))
     };
     let (sender, addr) = std::sync::mpsc::channel();
     runtime.spawn(async move { sender.send(serve(handler).await) });
@@ -42,8 +42,8 @@ fn mortal() -> (Mortal, SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_fails_when_a_server_dies_under_load() {
-    let (first, a) = mortal();
-    let (_second, b) = mortal();
+    let (first, a) = mortal("x");
+    let (_second, b) = mortal("x");
     let gateway = Gateway::before(&[a, b]).await;
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..16)

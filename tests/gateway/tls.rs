@@ -299,6 +299,50 @@ async fn what_is_in_flight_is_finished_and_handshakes_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn each_host_has_its_own_certificate_and_cluster() {
+    let authority = Authority::new();
+    let (shop, api) = (authority.issue(&["shop.example"]), authority.issue(&["api.example"]));
+    let (a, b) = (Files::of(&shop), Files::of(&api));
+    let mut config = format!("{LISTEN}{}{}", a.table(""), b.table(""));
+    for name in ["shop", "api"] {
+        let server = serve(move |_: Request<Incoming>| async move { Response::new(name.to_owned()) }).await;
+        write!(
+            config,
+            "[[route]]\nhosts = [\"{name}.example\"]\ncluster = \"{name}\"\n\
+             [[upstream]]\nid = \"{name}\"\ncluster = \"{name}\"\nurl = \"http://{server}\"\n"
+        )
+        .unwrap();
+    }
+    let gateway = Gateway::with(&config).await;
+    for (name, issued) in [("shop", &shop), ("api", &api)] {
+        let host = format!("{name}.example");
+        assert_eq!(shown(&gateway, &authority, &host).await, *issued.certificate.der());
+        let stream = connect(&gateway, client(&authority, &["h2"]), &host).await.unwrap();
+        assert_eq!(text(get2(stream, &format!("https://{host}/")).await).await, name);
+    }
+    // On the connection of one host, there is no way to the other.
+    let stream = connect(&gateway, client(&authority, &["h2"]), "shop.example").await.unwrap();
+    assert_eq!(get2(stream, "https://api.example/").await.status(), 421);
+}
+
+#[tokio::test]
+async fn a_proxy_says_whose_connection_it_is_before_tls_begins() {
+    let server = serve(|request: Request<Incoming>| async move {
+        Response::new(format!("{:?}", request.headers()["x-forwarded-for"]))
+    })
+    .await;
+    let authority = Authority::new();
+    let files = Files::of(&authority.issue(&["a.example"]));
+    let told = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let gateway = Gateway::with(&format!("{told}{LISTEN}{}{}", files.table(""), before(server))).await;
+    let mut tcp = TcpStream::connect(gateway.tls.unwrap()).await.unwrap();
+    tcp.write_all(b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n").await.unwrap();
+    let connector = TlsConnector::from(client(&authority, &["h2"]));
+    let stream = soon(connector.connect("a.example".try_into().unwrap(), tcp)).await.unwrap();
+    assert_eq!(text(get2(stream, "https://a.example/").await).await, "\"2001:db8::7\"");
+}
+
+#[tokio::test]
 async fn servers_are_reached_over_https_if_the_system_trusts_them() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = authority.issue(&["127.0.0.1"]).server(&["http/1.1"]);
