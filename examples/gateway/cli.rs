@@ -16,7 +16,8 @@ Options:
   --admin ADDR     where status and control are, for trusted people only [127.0.0.1:8081 or the next that is free]
   --upstream URL   a server to pass requests on to, such as http://10.0.0.7:8080 or https://shop.internal; may be given
                    several times
-  --config FILE    all there is to set, TLS for clients included, in TOML: see examples/gateway/gateway.toml
+  --config FILE    all there is to set, in TOML: clusters and routes, health checks, ejection, retries, sticky sessions,
+                   limits, TLS, TCP; examples/gateway/gateway.toml shows every key
   --policy NAME    how a server is chosen: least_response_time (unless given), least_request, round_robin,
                    weighted_round_robin, random, weighted_random, ip_hash, consistent_hash
   --help           prints this

@@ -10,7 +10,7 @@ use std::{
 use buttress::{
     cluster::{Cluster, Endpoint, Member, Node, NodeId},
     forward::{self, TrustedProxies, proxy_protocol::Version, tcp::TcpUpstream},
-    health::{Ejections, HealthCheck, Monitor, OutlierDetection, TcpCheck},
+    health::{Ejections, HealthCheck, HttpCheck, Monitor, OutlierDetection, TcpCheck},
     overload::{self, Fixed, LimitLayer, Limiter, Queue},
     sticky::Pins,
 };
@@ -51,7 +51,7 @@ impl Server for forward::Upstream {
 
     fn check(check: &Check) -> Arc<dyn HealthCheck<Self>> {
         match check {
-            Check::Http(check) => Arc::new(check.clone()),
+            Check::Http(check) => Arc::new(HttpCheck::clone(check)),
             Check::Grpc(check) => Arc::new(check.clone()),
             Check::Tcp => Arc::new(TcpCheck::new(|endpoint: &Endpoint<Self>| address(&endpoint.service))),
         }

@@ -90,7 +90,7 @@ fn site(cluster: Cluster<Upstream>, settings: &Settings, limits: &Limits, pins: 
         Some(queue) => balance.queue(queue),
         None => balance,
     };
-    let retry = settings.retries.around(balance.sticky());
+    let retry = settings.retries.around(balance.sticky(), settings.retries.repeat());
     option_layer(pins.map(StickyLayer::new)).layer(limits.layer(retry))
 }
 
@@ -101,5 +101,5 @@ fn connector(cluster: Cluster<TcpUpstream>, settings: &Settings) -> Connector {
         None => balance,
     };
     // A server that cannot be connected to has seen nothing of the client: the next one may be asked.
-    Retry::new(balance, Cloned::new(|_| false))
+    settings.retries.around(balance, Cloned::new(|_| false))
 }

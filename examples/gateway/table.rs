@@ -19,7 +19,7 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
     for node in &snapshot.nodes {
         if snapshot.clusters.len() > 1 && cluster != Some(&node.cluster) {
             cluster = Some(&node.cluster);
-            lines.extend(["".to_owned(), title(snapshot, &node.cluster)]);
+            lines.extend([String::new(), title(snapshot, &node.cluster)]);
         }
         let share =
             node.share.map_or_else(String::new, |share| format!("{:>4.0} % {}", share * 100.0, bar(share)));
@@ -35,14 +35,15 @@ pub(crate) fn table(snapshot: &Snapshot) -> Vec<String> {
     }
     let totals = &snapshot.totals;
     lines.push(String::new());
-    let mut sums = format!(
-        "{} requests/s, {} connections, {} given up by clients",
+    // Where there are several, it stands in their titles.
+    let policy = match &*snapshot.clusters {
+        [only] => format!("; policy {}{}", only.policy, load(only)),
+        _ => String::new(),
+    };
+    lines.push(format!(
+        "{} requests/s, {} connections, {} given up by clients{policy}",
         totals.requests_per_second, snapshot.connections, totals.cancelled
-    );
-    if let [only] = &*snapshot.clusters {
-        sums += &format!("; policy {}{}", only.policy, load(only));
-    }
-    lines.push(sums);
+    ));
     lines
 }
 

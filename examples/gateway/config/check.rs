@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_CLUSTER, Upstream, Url,
+    Config, DEFAULT_CLUSTER, Policy, Upstream, Url,
     problem::{Mistake, line_of, mistake},
     route,
 };
@@ -95,7 +95,7 @@ impl Config {
             }
         }
         let policies = self.cluster.values().filter_map(|own| own.policy.as_ref());
-        if let Some((span, message)) = policies.chain([&self.policy]).find_map(|policy| policy.misfit()) {
+        if let Some((span, message)) = policies.chain([&self.policy]).find_map(Policy::misfit) {
             return Err((Some(span), message));
         }
         for route in &self.route {

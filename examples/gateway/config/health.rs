@@ -22,7 +22,7 @@ pub(crate) struct Health {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub(crate) enum Check {
-    Http(HttpCheck),
+    Http(Box<HttpCheck>),
     Grpc(GrpcCheck),
     Tcp,
 }
@@ -89,10 +89,10 @@ impl TryFrom<UncheckedHealth> for Health {
                 for Statuses(range) in expect_status {
                     check = check.expect_status(range.clone());
                 }
-                Check::Http(match host {
+                Check::Http(Box::new(match host {
                     Some(host) => check.host(host.clone()),
                     None => check,
-                })
+                }))
             }
         };
         if timeout.is_some_and(|timeout| timeout >= *interval) {
@@ -101,7 +101,7 @@ impl TryFrom<UncheckedHealth> for Health {
         if settings.rise == 0 || settings.fall == 0 {
             return Err("`rise` and `fall` must be at least 1".to_owned());
         }
-        Ok(Self { check, settings })
+        Ok(Self { settings, check })
     }
 }
 

@@ -6,7 +6,10 @@ use buttress::{
     forward::{PeerAddr, TrustedProxies},
     overload::{Aimd, Bounds, Fixed, Gradient, Limiter, Priority, Queue, Terms, TermsOf},
 };
-use hyper::{Request, header::HeaderName};
+use hyper::{
+    Request,
+    header::{HeaderName, HeaderValue},
+};
 use serde::{Deserialize, Deserializer};
 
 use super::value::{parsed, some_parsed, some_span, span};
@@ -174,7 +177,7 @@ impl<B> TermsOf<Request<B>> for Matters {
         if !peer.is_some_and(|&PeerAddr(peer)| self.trusted.contains(peer.ip())) {
             return Terms::default();
         }
-        Terms::new(match request.headers().get(header).map(|value| value.as_bytes()) {
+        Terms::new(match request.headers().get(header).map(HeaderValue::as_bytes) {
             Some(b"sheddable") => Priority::Sheddable,
             Some(b"sheddable_plus") => Priority::SheddablePlus,
             Some(b"critical_plus") => Priority::CriticalPlus,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::value::{ratio, some_span, span};
 
 /// When a request is sent once more, to another node.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub(crate) struct Retries {
     settings: Unchecked,
@@ -46,11 +46,16 @@ struct Unchecked {
 }
 
 impl Retries {
+    /// Which HTTP requests may be sent again.
+    pub(crate) fn repeat(&self) -> RepeatHttp {
+        RepeatHttp::new().limit(self.settings.body_limit)
+    }
+
     /// Retries of what `balance` sends.
-    pub(crate) fn around<B>(&self, balance: B) -> Retry<B, RepeatHttp> {
-        let Unchecked { tries, budget, burst, body_limit, try_timeout, timeout, .. } = self.settings;
+    pub(crate) fn around<B, R>(&self, balance: B, repeat: R) -> Retry<B, R> {
+        let Unchecked { tries, budget, burst, try_timeout, timeout, .. } = self.settings;
         let budget = Budget::new(budget, burst).expect("the ratio was checked when read");
-        let mut retry = Retry::new(balance, RepeatHttp::new().limit(body_limit)).tries(tries).budget(budget);
+        let mut retry = Retry::new(balance, repeat).tries(tries).budget(budget);
         if let Some(limit) = try_timeout {
             retry = retry.try_timeout(limit);
         }
@@ -97,11 +102,5 @@ impl Default for Unchecked {
             hedge_quantile: None,
             hedge_after: None,
         }
-    }
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self { settings: Unchecked::default(), backoff: None, hedge: None }
     }
 }

@@ -126,6 +126,98 @@ fn a_duplicate_id_names_both_lines() {
     assert!(text.starts_with("test.toml:5:6: `id` \"a\" is taken since line 2"), "{text}");
 }
 
+/// An upstream of this cluster.
+fn upstream(id: &str, cluster: &str, url: &str) -> String {
+    format!("[[upstream]]\nid = \"{id}\"\ncluster = \"{cluster}\"\nurl = \"{url}\"\n")
+}
+
+#[test]
+fn parts_that_do_not_go_together_are_placed_at_one_of_them() {
+    let api = upstream("api-1", "api", "http://b:1");
+    let db = upstream("db-1", "db", "tcp://c:1");
+    let route = |lines: &str| format!("{api}[[route]]\ncluster = \"api\"\n{lines}");
+    let cases = [
+        // Clusters.
+        ("[[route]]\ncluster = \"ap\"".to_owned(), "2:11: cluster \"ap\" has no upstream"),
+        ("[cluster.ap.policy]".to_owned(), "1:10: cluster \"ap\" has no upstream"),
+        ("[[tcp]]\nlisten = \"[::]:1\"\ncluster = \"ap\"".to_owned(), "3:11: cluster \"ap\" has no"),
+        (api.clone(), "3:11: nothing leads to cluster \"api\": add a [[route]] to it"),
+        (db.clone(), "3:11: nothing leads to cluster \"db\": add a [[tcp]] to it"),
+        (
+            upstream("x", "default", "tcp://c:1"),
+            "8:7: cluster \"default\" has HTTP and TCP upstreams, such as that of line 4",
+        ),
+        (format!("{db}[[route]]\ncluster = \"db\""), "6:11: cluster \"db\" is TCP"),
+        (
+            "[[tcp]]\nlisten = \"[::]:1\"\ncluster = \"default\"".to_owned(),
+            "3:11: cluster \"default\" is HTTP",
+        ),
+        (format!("[cluster.db.overload]\n{db}"), "1:10: `overload` is for HTTP"),
+        ("cluster.default.policy.choices = 3".to_owned(), "1:34: `choices` is a setting of least_request"),
+        // Routes.
+        (route("prefix = \"/a/\""), "5:1: the prefix must not end with a slash"),
+        (route("hosts = [\"a b\"]"), "5:1: `a b` is no host"),
+        (route("prefix = \"/a\"\npath = \"/a\""), "5:1: `path` and `prefix` exclude each other"),
+        (route("methods = [\"G T\"]"), "7:11: \"G T\": invalid HTTP method"),
+        (route("path = \"/a\"\nrewrite = \"/b\""), "5:1: `/b` cannot be put in place"),
+        (
+            format!("{0}path = \"/{{a}}\"\n[[route]]\npath = \"/{{b}}\"", route("")),
+            "8:1: a request could match this route and that of line 5: ask for more",
+        ),
+        (
+            format!("{0}[[route]]\ncluster = \"api\"", route("")),
+            "7:1: a request could match this route and that",
+        ),
+        // Single tables.
+        ("proxy_protocol = true".to_owned(), "1:18: nobody is believed: name the proxies"),
+        ("[retries]\nbackoff = \"2s\"".to_owned(), "1:1: a backoff from 2s cannot end at 1s"),
+        ("[retries]\nhedge_quantile = 95.0".to_owned(), "1:1: hedging at the quantile 95 makes no sense"),
+        ("[health]\ninterval = \"1s\"\ntimeout = \"1s\"".to_owned(), "1:1: `timeout` must be shorter"),
+        ("[health]\npath = \"up\"".to_owned(), "1:1: \"up\" is not the path of a request"),
+        ("[health]\nexpect_status = [\"2xx\"]".to_owned(), "2:17: \"2xx\": it is neither a status"),
+        ("[overload]\nalgorithm = \"aimd\"".to_owned(), "1:1: aimd wants a `threshold`"),
+        ("[overload]\nalgorithm = \"magic\"".to_owned(), "2:13: \"magic\" is no algorithm of mine"),
+        ("[overload]\nlimit = 3".to_owned(), "1:1: `limit` is no setting of gradient"),
+        ("[sticky]\nkeys = [\"short\"]".to_owned(), "2:9: [sticky] key 0 has 5 bytes"),
+        (
+            "[sticky]\nkeys = [\"file:no/such.key\"]".to_owned(),
+            "2:9: no/such.key: cannot read it: No such file",
+        ),
+        ("[sticky]".to_owned(), " [sticky] there is no key"),
+        (
+            format!("[sticky]\ncookie = \"a b\"\nkeys = [\"{}\"]", "k".repeat(32)),
+            "2:10: [sticky] \"a b\" cannot be the name of a cookie",
+        ),
+        ("[sticky]\nsame_site = \"no\"".to_owned(), "2:13: \"no\" is none of"),
+        (
+            format!("{}proxy_protocol = \"v3\"", upstream("x", "db", "tcp://c:1")),
+            "5:18: \"v3\" is no version",
+        ),
+        (
+            format!("{}proxy_protocol = \"v1\"", upstream("x", "default", "http://c:1")),
+            "5:18: `proxy_protocol` is for TCP",
+        ),
+        (upstream("x", "db", "tcp://c"), "4:7: \"tcp://c\" has no host and port"),
+    ];
+    for (lines, start) in cases {
+        let text = refused(&format!("{lines}\n{ONE}"));
+        assert!(text.starts_with(&format!("test.toml:{start}")), "{start}\n{text}");
+    }
+}
+
+#[test]
+fn a_cluster_has_tables_of_its_own() {
+    let text = "[queue]\n[health]\n[cluster.api.queue]\nenabled = false\n[cluster.api.health]\ntcp = true\n\
+                [[route]]\ncluster = \"api\"\n";
+    let text = format!("{text}{}{ONE}", upstream("b", "api", "http://b:1"));
+    let config = Config::parse(&text, "").unwrap_or_else(|problem| panic!("{problem}"));
+    let (all, api) = (config.settings("default"), config.settings("api"));
+    assert!(all.queue().is_some() && api.queue().is_none());
+    assert!(matches!(all.health.unwrap().check, Check::Http(_)));
+    assert!(matches!(api.health.unwrap().check, Check::Tcp));
+    assert!(all.sticky.is_none() && all.outlier.detection().is_some());
+}
+
 #[test]
 fn bad_values_are_placed_at_the_value() {
     let cases = [
