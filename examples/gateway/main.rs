@@ -9,8 +9,9 @@
 //! |---|---|
 //! | `cli` | the command line |
 //! | `config` | the configuration file, checked as it is read |
-//! | `stack` | **the services: proxy, route, sticky, retry, balance, upstream** |
+//! | `stack` | **the services: proxy, route, sticky, limit, retry, balance, upstream** |
 //! | `pool` | the clusters, with health checks and outlier detection |
+//! | `priority` | how much requests matter |
 //! | `server` | connections: accept, bound, finish |
 //! | `tcp` | connections that carry no HTTP |
 //! | `tls` | https: handshakes, and which certificate is shown to whom |
@@ -24,6 +25,7 @@ mod cli;
 mod config;
 mod embedded;
 mod pool;
+mod priority;
 mod server;
 mod stack;
 mod status;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Proxy            headers, upgrades, answers for failures
-//!   └─ Route       which cluster it is for
+//!   └─ Route       which cluster it is for, and how much it matters
 //!        └─ Sticky      to the node that knows the client, by a cookie
 //!             └─ Limit       no more at once than the cluster can do
 //!                  └─ Retry       on to another node where that is safe
@@ -36,12 +36,13 @@ use tower::{
 
 use crate::{
     Failure,
-    config::{Config, Matters, RequestKey, Settings},
+    config::{Config, RequestKey, Settings},
     pool::{Nodes, Pool},
+    priority::{Matters, Ranked},
 };
 
 /// The service that answers each client's requests.
-pub(crate) type Stack = Proxy<Route<Site>>;
+pub(crate) type Stack = Proxy<Route<Ranked<Site>>>;
 
 /// The services of one cluster, below the route that leads there.
 pub(crate) type Site = Either<Sticky<Limited>, Limited>;
@@ -78,7 +79,7 @@ pub(crate) fn build(config: &Config) -> Result<Gateway, Failure> {
             pools.push(Arc::new(pool));
         }
     }
-    let route = Route::new(config.routes(|cluster| sites[cluster].clone()));
+    let route = Route::new(config.routes(|cluster, rank| Ranked::new(sites[cluster].clone(), rank)));
     let proxy = Proxy::new(route).headers(ForwardHeaders::new().trust(config.trusted()));
     Ok(Gateway { proxy, connectors, pools })
 }

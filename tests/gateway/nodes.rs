@@ -159,33 +159,38 @@ async fn too_many_requests_are_turned_away_and_those_first_that_matter_less() {
     let (server, go) = slow().await;
     let config = format!(
         "trusted_proxies = [\"127.0.0.1\"]\n[overload]\nalgorithm = \"fixed\"\nlimit = 1\nqueue = 1\n\
-         patience = \"1m\"\npriority_header = \"x-priority\"\n{}",
+         patience = \"1m\"\npriority_header = \"x-priority\"\n\
+         [[route]]\nprefix = \"/batch\"\npriority = \"sheddable_plus\"\n{}",
         upstream("a", "default", &format!("http://{server}")),
     );
     let gateway = Gateway::with(&config).await;
     let addr = gateway.addr;
-    let ask = |priority: &'static str| {
-        let request = Request::get("/").header("host", "a").header("x-priority", priority);
+    let ask = |path: &'static str, priority: &'static str| {
+        let request = Request::get(path).header("host", "a").header("x-priority", priority);
         let request: Request<BoxBody> = request.body(empty()).unwrap();
         tokio::spawn(async move { send(addr, request).await })
     };
     let limit = async |key: &str, count: u64| {
         soon(async { while gateway.status().await["clusters"][0]["limit"][key] != count {} }).await;
     };
-    let first = ask("sheddable");
+    let first = ask("/", "sheddable");
     limit("in_flight", 1).await;
-    let waiting = ask("sheddable");
+    let waiting = ask("/", "sheddable");
     limit("waiting", 1).await;
-    // Its place goes to one that matters more, and another one that does not finds none.
-    let urgent = ask("critical_plus");
-    for turned_away in [waiting, ask("sheddable")] {
+    // Its place goes to one that matters more, by its route or by the word of a proxy, and another one that does not finds
+    // none.
+    let batch = ask("/batch", "");
+    limit("shed", 1).await;
+    let urgent = ask("/batch", "critical_plus");
+    limit("shed", 2).await;
+    for turned_away in [waiting, batch, ask("/", "sheddable")] {
         let answer = soon(turned_away).await.unwrap();
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["retry-after"]),
             (503, &"1".parse().unwrap())
         );
     }
-    limit("shed", 2).await;
+    limit("shed", 3).await;
     for served in [first, urgent] {
         go.send(()).unwrap();
         assert_eq!(text(soon(served).await.unwrap()).await, "done");

@@ -28,7 +28,7 @@ use toml::Spanned;
 pub(crate) use self::{
     cluster::Settings,
     health::{Check, Health},
-    overload::{Matters, Overload},
+    overload::Overload,
     policy::{Policy, RequestKey},
     problem::Problem,
     tls::Tls,
@@ -43,6 +43,7 @@ use self::{
     sticky::Sticky,
     value::{addr, parsed_list, some_addr, span},
 };
+use crate::priority::Rank;
 
 /// The cluster of those upstreams that name none, and of requests that no route is for.
 pub(crate) const DEFAULT_CLUSTER: &str = "default";
@@ -142,11 +143,11 @@ impl Config {
         self.nodes(cluster).any(|node| matches!(node.url.get_ref(), Url::Tcp(_)))
     }
 
-    /// The table of routes, with what `target` finds for each cluster.
-    pub(crate) fn routes<T>(&self, target: impl Fn(&str) -> T) -> Routes<T> {
+    /// The table of routes, with what `target` finds for each cluster and the priority of the route.
+    pub(crate) fn routes<T>(&self, target: impl Fn(&str, Option<Rank>) -> T) -> Routes<T> {
         let routes = route::table(&self.route, &target).expect("the routes were checked when read");
         let has_default = self.nodes(DEFAULT_CLUSTER).next().is_some() && !self.is_tcp(DEFAULT_CLUSTER);
-        if has_default { routes.fallback(target(DEFAULT_CLUSTER)) } else { routes }
+        if has_default { routes.fallback(target(DEFAULT_CLUSTER, None)) } else { routes }
     }
 
     pub(crate) fn trusted(&self) -> TrustedProxies {

@@ -3,16 +3,14 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use buttress::{
-    forward::{PeerAddr, TrustedProxies},
-    overload::{Aimd, Bounds, Fixed, Gradient, Limiter, Priority, Queue, Terms, TermsOf},
+    forward::TrustedProxies,
+    overload::{Aimd, Bounds, Fixed, Gradient, Limiter, Queue},
 };
-use hyper::{
-    Request,
-    header::{HeaderName, HeaderValue},
-};
+use hyper::header::HeaderName;
 use serde::{Deserialize, Deserializer};
 
 use super::value::{parsed, some_parsed, some_span, span};
+use crate::priority::Matters;
 
 /// How many requests a cluster has in flight at most, and who is turned away first.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,7 +74,7 @@ impl Overload {
 
     /// What says how much a request matters.
     pub(crate) fn matters(&self, trusted: TrustedProxies) -> Matters {
-        Matters { header: self.settings.priority_header.clone(), trusted }
+        Matters::by_header(self.settings.priority_header.clone(), trusted)
     }
 }
 
@@ -159,29 +157,5 @@ impl FromStr for Name {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         parsed(from)
-    }
-}
-
-/// How much a request matters: what a trusted proxy says in a header. A client that may say so itself would always say
-/// that it matters most.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Matters {
-    header: Option<HeaderName>,
-    trusted: TrustedProxies,
-}
-
-impl<B> TermsOf<Request<B>> for Matters {
-    fn terms(&self, request: &Request<B>) -> Terms {
-        let Some(header) = &self.header else { return Terms::default() };
-        let peer = request.extensions().get();
-        if !peer.is_some_and(|&PeerAddr(peer)| self.trusted.contains(peer.ip())) {
-            return Terms::default();
-        }
-        Terms::new(match request.headers().get(header).map(HeaderValue::as_bytes) {
-            Some(b"sheddable") => Priority::Sheddable,
-            Some(b"sheddable_plus") => Priority::SheddablePlus,
-            Some(b"critical_plus") => Priority::CriticalPlus,
-            _ => Priority::Critical,
-        })
     }
 }

@@ -10,8 +10,9 @@ use toml::Spanned;
 use super::{
     problem::{Mistake, line_of},
     upstream::default_cluster,
-    value::parsed_list,
+    value::{parsed_list, some_parsed},
 };
+use crate::priority::Rank;
 
 /// A rule: all that it says must hold.
 #[derive(Debug, Deserialize)]
@@ -28,6 +29,8 @@ pub(crate) struct Route {
     #[serde(default = "default_cluster")]
     pub(super) cluster: Spanned<String>,
     rewrite: Option<String>,
+    #[serde(default, deserialize_with = "some_parsed")]
+    priority: Option<Rank>,
 }
 
 /// What a header must be.
@@ -59,14 +62,14 @@ impl Route {
     }
 }
 
-/// The table of these routes, each with what `target` finds for its cluster.
+/// The table of these routes, each with what `target` finds for its cluster and its priority.
 pub(super) fn table<T>(
     routes: &[Spanned<Route>],
-    target: impl Fn(&str) -> T,
+    target: impl Fn(&str, Option<Rank>) -> T,
 ) -> Result<Routes<T>, RulesError> {
     Routes::new(routes.iter().map(|route| {
         let route = route.get_ref();
-        (route.rule(), target(route.cluster.get_ref()))
+        (route.rule(), target(route.cluster.get_ref(), route.priority))
     }))
 }
 
@@ -78,7 +81,7 @@ pub(super) fn check(routes: &[Spanned<Route>], text: &str) -> Result<(), Mistake
     }) {
         return Err((Some(route.span()), "`path` and `prefix` exclude each other".to_owned()));
     }
-    let Err(error) = table(routes, |_| ()) else { return Ok(()) };
+    let Err(error) = table(routes, |_, _| ()) else { return Ok(()) };
     let spans = |wanted: &Rule| -> Vec<Range<usize>> {
         routes.iter().filter(|route| route.get_ref().rule() == *wanted).map(Spanned::span).collect()
     };
