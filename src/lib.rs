@@ -84,6 +84,6 @@ pub mod sticky;
 pub mod time;
 
 /// The README's code compiles and runs.
-#[cfg(all(doctest, feature = "proxy"))]
+#[cfg(all(doctest, feature = "proxy", feature = "signed"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -2,7 +2,7 @@
 //! and in paused time with ten thousand seeds. No idempotent request may fail, nothing may stay in flight, and never are
 //! more nodes ejected than may be.
 //!
-//! `cargo test --all-features --test chaos -- --nocapture` prints the figures of both.
+//! `cargo test --all-features --test chaos` prints the figures of both.
 
 #![cfg(feature = "proxy")]
 

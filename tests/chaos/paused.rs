@@ -26,7 +26,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use crate::{
-    report::Figures,
+    report::{Figures, publish},
     schedule::{Condition, NODES, schedule},
     stage::{Actor, Critic},
 };
@@ -130,7 +130,7 @@ fn ten_thousand_schedules_fail_no_request() {
         }
         sum
     });
-    println!("paused time: {sum}");
+    publish("in paused time", &sum);
     assert_eq!(sum.runs, SEEDS);
     sum.check();
 }

@@ -1,6 +1,11 @@
 //! What is counted in a run.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    time::Duration,
+};
 
 use buttress::{
     cluster::Cluster,
@@ -9,6 +14,11 @@ use buttress::{
 
 /// At most half of the nodes may be ejected: the default of `OutlierDetection::max_share`.
 pub(crate) const MOST_EJECTED: usize = crate::schedule::NODES / 2;
+
+/// Prints the figures, though the test passes: test runners capture only what goes through `print!` and its like.
+pub(crate) fn publish(what: &str, figures: &Figures) {
+    writeln!(io::stderr(), "chaos {what}: {figures}").unwrap();
+}
 
 /// The figures of a run, or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    report::Figures,
+    report::{Figures, publish},
     schedule::{Condition, Event, NODES, schedule},
     support::sockets::proxy,
 };
@@ -185,7 +185,7 @@ async fn no_idempotent_request_fails_over_real_sockets() {
 
     let mut figures = std::mem::take(&mut *figures.lock().unwrap());
     figures.finish(&cluster, &ejections);
-    println!("real sockets: {figures} (took {:?})", began.elapsed());
+    publish("over real sockets", &figures);
     figures.check();
     assert!(began.elapsed() < Duration::from_secs(60));
 }
