@@ -86,6 +86,8 @@ pub(crate) struct Pool<S> {
     pub(crate) cluster: Cluster<S>,
     policy: String,
     reach: Reach,
+    /// What the nodes of the configuration want, wherever they are.
+    manners: HashMap<NodeId, Manner>,
     monitor: Option<Monitor>,
     ejections: Option<Ejections>,
     /// How many requests it is asked to do at once.
@@ -100,9 +102,10 @@ impl<S: Server> Pool<S> {
         let (settings, reach) = (config.settings(name), config.reach());
         let wrong =
             |error: &dyn Display| Failure::Cluster { name: name.to_owned(), reason: error.to_string() };
+        let manner =
+            |upstream: &config::Upstream| Manner { http2: upstream.http2(), header: upstream.header() };
         let server = |upstream: &config::Upstream| {
-            let manner = Manner { http2: upstream.http2(), header: upstream.header() };
-            let server = S::at(upstream.url.get_ref(), manner, &reach)?;
+            let server = S::at(upstream.url.get_ref(), manner(upstream), &reach)?;
             Some((upstream.node(), server))
         };
         let mut cluster = Cluster::builder();
@@ -116,6 +119,7 @@ impl<S: Server> Pool<S> {
         Ok(Self {
             name: name.to_owned(),
             policy: settings.policy.to_string(),
+            manners: config.nodes(name).map(|node| (node.id.get_ref().clone(), manner(node))).collect(),
             reach,
             ejections: ejections.map_err(|error| wrong(&format_args!("[outlier] {error}")))?,
             monitor: monitor.transpose().map_err(|error| wrong(&format_args!("[health] {error}")))?,
@@ -213,8 +217,11 @@ impl<S: Server> Nodes for Pool<S> {
         let _alone = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.cluster.get(id.clone());
         let server = match (url, &known) {
-            (Some(url), _) => S::at(url, Manner::default(), &self.reach)
-                .ok_or_else(|| format!("cluster {:?} has no servers like {url}", self.name))?,
+            (Some(url), _) => {
+                let manner = self.manners.get(id).copied().unwrap_or_default();
+                let other = || format!("cluster {:?} has no servers like {url}", self.name);
+                S::at(url, manner, &self.reach).ok_or_else(other)?
+            }
             // Its connections are kept.
             (None, Some(known)) => S::clone(&known.service),
             (None, None) => return Err(format!("no node is named \"{id}\": give a `url` to add it")),

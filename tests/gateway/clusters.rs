@@ -114,6 +114,9 @@ async fn tcp_is_passed_on_as_it_is() {
     let node = gateway.node("db-1").await;
     assert_eq!((&node["cluster"], &node["url"]), (&"db".into(), &format!("tcp://{server}").into()));
     assert_eq!(gateway.get("/").await.1, "web /");
+    // Wherever a node moves, it is told as before.
+    let here: &'static str = format!("{{\"url\": \"tcp://localhost:{}\"}}", server.port()).leak();
+    assert_eq!(gateway.command("PUT", "/nodes/db-1", here).await, 204);
 
     // Open connections are finished at the end.
     let mut client = Raw::connect(gateway.tcp[0]).await;
