@@ -267,7 +267,25 @@ impl NodeState {
         self.common.slow_start.as_ref()?.ramp_at(now.saturating_sub(back_since))
     }
 
-    /// Whether it has returned so lately that it does not get its full share yet: see [`SlowStart`].
+    /// Whether it has returned or joined so lately that it does not get its full share yet: see [`SlowStart`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use buttress::{cluster::{Cluster, Health, Node, SlowStart}, time::{Clock, ManualClock}};
+    ///
+    /// # fn main() -> Result<(), buttress::cluster::ClusterError> {
+    /// let (clock, window) = (ManualClock::new(), Duration::from_secs(30));
+    /// let cluster = Cluster::builder().clock(clock.clone()).slow_start(SlowStart::new(window)).build([(Node::new("a"), ())])?;
+    /// clock.advance(window);
+    /// cluster.set_health("a", Health::Down)?;
+    /// cluster.set_health("a", Health::Up)?;
+    /// let is_warming_up = || cluster.get("a").is_some_and(|node| node.member.state.is_warming_up(clock.now()));
+    /// assert!(is_warming_up());
+    /// clock.advance(window);
+    /// assert!(!is_warming_up());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_warming_up(&self, now: Instant) -> bool {
         self.ramp(nanos(now.saturating_duration_since(self.common.origin))).is_some()
     }

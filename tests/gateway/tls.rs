@@ -217,7 +217,7 @@ async fn a_handshake_that_hangs_holds_up_nobody_and_ends_in_time() {
 
     // With room for one only, the next one waits until the handshake has taken too long.
     let gateway =
-        Gateway::with(&config("max_connections = 1\ntimeouts.handshake = \"100ms\"", telling().await)).await;
+        Gateway::with(&config("max_connections = 1\ntimeouts.handshake = \"500ms\"", telling().await)).await;
     let mut first = TcpStream::connect(gateway.tls.unwrap()).await.unwrap();
     soon(async { while gateway.status().await["connections"] != 1 {} }).await;
     let stream = connect(&gateway, client(&authority, &["h2"]), "a.example").await.unwrap();
