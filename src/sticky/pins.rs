@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, Response, StatusCode, header::SET_COOKIE};
 
 use super::{
-    Personal, Pin, Rejected, SessionTable, StickyCookie, header,
+    Personal, Pin, Rejected, Session, SessionTable, StickyCookie, header,
     index::{Index, Lookup},
     private::keep_private,
     table::SessionKey,
@@ -81,12 +81,13 @@ impl Pins {
                 }
                 let node = pin.and_then(|pin| nodes.node(pin.node()));
                 let is_lost = pin.is_some() && node.is_none();
-                (Arrival { node, pin, session: None }, is_lost)
+                (Arrival { node, pin, ..Arrival::default() }, is_lost)
             }
             Source::Table(table) => {
                 let session = self.believed(table.session(headers));
-                let node = session.and_then(|session| table.node(&session));
-                (Arrival { node, pin: None, session }, false)
+                let known = session.and_then(|session| table.find(&session));
+                let node = known.as_ref().map(|known| known.node().clone());
+                (Arrival { node, session, known, ..Arrival::default() }, false)
             }
         };
         if is_lost {
@@ -125,7 +126,12 @@ impl Pins {
                     && may_pin(response.status(), is_kept)
                     && set(response, || cookie.set(by, pin, nodes.clock().wall()))
             }
-            Source::Table(table) => table.learn(arrival.session.as_ref(), response.headers(), by),
+            Source::Table(table) => {
+                if let Some(known) = arrival.known.as_ref().filter(|_| is_kept) {
+                    table.touch(known);
+                }
+                table.learn(arrival.session.as_ref(), response.headers(), by)
+            }
         };
         if has_changed {
             count(match &arrival.node {
@@ -177,6 +183,8 @@ pub(super) struct Arrival {
     node: Option<NodeId>,
     pin: Option<Pin>,
     session: Option<SessionKey>,
+    /// What the table knows of that session.
+    known: Option<Session>,
 }
 
 /// How often what has happened to pins.
