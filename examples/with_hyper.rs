@@ -11,7 +11,9 @@ use buttress::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, Uri, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, Uri, body::Incoming, http::uri::PathAndQuery, server::conn::http1, service::service_fn,
+};
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
@@ -66,8 +68,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The same path and query, on another server.
 fn at(addr: SocketAddr, uri: &Uri) -> Uri {
-    format!("http://{addr}{}", uri.path()).parse().expect("an address and a path make a URL")
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let uri = Uri::builder().scheme("http").authority(addr.to_string()).path_and_query(path);
+    uri.build().expect("an address and a path make a URL")
 }
 
 /// A server that answers with its name.

@@ -24,6 +24,18 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Which policy
+//!
+//! | policy | reach for it when |
+//! |---|---|
+//! | [`LeastResponseTime`] | nodes or requests differ, or you do not know: the one to begin with |
+//! | [`LeastRequest`] | latency says little (streams, long polls), or every nanosecond counts |
+//! | [`RoundRobin`] | nodes are alike and requests cost about the same |
+//! | [`WeightedRoundRobin`] | as above, and capacities are known and fixed |
+//! | [`Random`], [`WeightedRandom`] | there are many clients with few requests each |
+//! | [`ConsistentHash`], [`IpHash`] | the same key should meet the same node: caches, sessions |
+//! | a [`Policy`] of your own | none of these: it takes fifteen lines |
 
 mod acquire;
 mod affinity;

@@ -1,5 +1,14 @@
 //! How the nodes are: what they answer when asked, and what their traffic says of them.
 //!
+//! | what | finds |
+//! |---|---|
+//! | a [`Monitor`], the active way | nodes that do not answer a check, or say that they drain: before a request meets them |
+//! | [`OutlierDetection`], the passive way | nodes that pass every check and yet fail or slow down real requests |
+//!
+//! They go together: a node takes traffic while neither of them finds fault with it.
+//!
+//! # Checks
+//!
 //! A [`Monitor`] checks every node of a cluster with a [`HealthCheck`], which may be any async function. There is one
 //! monitor for a cluster, however many balancers use it, and all of them follow what it finds at once. Membership is the
 //! cluster's: nodes that join are checked from then on, those that leave no longer, and a change of weight, zone, service
@@ -42,7 +51,7 @@
 //! # }
 //! ```
 //!
-//! # What changes the health of a node
+//! # How checks change the health of a node
 //!
 //! * The first answer decides at once. Until then a node takes traffic, or counts as down if
 //!   [`down_until_checked`](MonitorBuilder::down_until_checked) is on.
@@ -63,7 +72,7 @@ mod grpc;
 #[cfg(feature = "proxy")]
 mod http;
 mod monitor;
-pub mod outlier;
+mod outlier;
 mod pace;
 mod record;
 mod report;

@@ -194,13 +194,12 @@ impl<T> Admission<T> {
         if latest.is_some_and(|latest| latest <= now) {
             return Arrival::Shed(Reason::Deadline);
         }
-        let mut displaced = None;
+        let mut victim = None;
         if self.waiting.len() >= self.queue.limit {
-            let least = self.waiting.first_key_value().map(|(&ticket, _)| ticket);
-            let Some(victim) = least.filter(|least| least.priority <= terms.priority) else {
+            victim = self.waiting.first_key_value().map(|(&ticket, _)| ticket);
+            if victim.is_none_or(|victim| victim.priority > terms.priority) {
                 return Arrival::Shed(Reason::Full);
-            };
-            displaced = self.take(victim).map(|waiter| waiter.known_by);
+            }
         }
         let wait = if self.is_pressed(terms.priority, now) { self.queue.target } else { self.queue.patience };
         let end = now.checked_add(wait).unwrap_or_else(|| now + AGES);
@@ -215,6 +214,8 @@ impl<T> Admission<T> {
         for standing in &mut self.standing[..=ticket.priority as usize] {
             standing.get_or_insert(now);
         }
+        // After the newcomer is in, so that there is always somebody who waits.
+        let displaced = victim.and_then(|victim| self.take(victim)).map(|waiter| waiter.known_by);
         Arrival::Waiting(Place { ticket, until, displaced })
     }
 

@@ -49,6 +49,10 @@ impl LimitLayer<FromExtensions, ClassifyHttp, OnBody> {
     /// A layer for HTTP: terms are [read from extensions](FromExtensions), answers judged by [`ClassifyHttp`], and a
     /// request is over when the response body is.
     ///
+    /// So a client that reads slowly keeps its permit, and some that do so on purpose keep all of them: bound how long
+    /// sending a body may take. Or, where bodies are in memory when the answer is there, let a request be over then:
+    /// `.complete(OnResponse)`.
+    ///
     /// With [`AnswerLayer`] around it, it fits axum's routers:
     ///
     /// ```

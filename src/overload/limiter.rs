@@ -156,9 +156,8 @@ impl Limiter {
                 if let Some(displaced) = displaced {
                     let _ = displaced.send(Err(Reason::Displaced));
                 }
-                let patience = until.saturating_duration_since(now);
                 let receiver = receiver.expect("one who waits was given a sender");
-                Entry::Waiting(Waiting { shared: Arc::clone(&self.shared), ticket, patience, receiver })
+                Entry::Waiting(Waiting { shared: Arc::clone(&self.shared), ticket, until, receiver })
             }
             Arrival::Shed(reason) => {
                 core.shed[reason.index()] += 1;
@@ -243,13 +242,15 @@ pub(super) enum Entry {
 pub(super) struct Waiting {
     shared: Arc<Shared>,
     ticket: Ticket,
-    patience: Duration,
+    until: Instant,
     receiver: oneshot::Receiver<Result<Permit, Reason>>,
 }
 
 impl Waiting {
     pub(super) async fn permit(mut self) -> Result<Permit, Overloaded> {
-        let mut timeout = pin!(sleep(self.patience));
+        // The first poll may be long after the call.
+        let patience = self.until.saturating_duration_since(self.shared.clock.now());
+        let mut timeout = pin!(sleep(patience));
         let told = poll_fn(|cx| match Pin::new(&mut self.receiver).poll(cx) {
             Poll::Ready(told) => Poll::Ready(Some(told)),
             Poll::Pending => timeout.as_mut().poll(cx).map(|()| None),

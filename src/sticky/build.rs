@@ -7,7 +7,7 @@ use super::{
     cookie::{PoolKey, Settings},
 };
 
-/// Half an hour is what most sessions live without use; the pin should outlast them.
+/// Half an hour is what most sessions live without use. A pin that is not due to be renewed lives for that long, too.
 const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// A draining node is empty after this long, whatever its clients do.
@@ -97,7 +97,8 @@ impl CookieBuilder {
 
     /// Sets how long it is believed without being used (default: 1 hour), to the second; 0 counts as 1.
     ///
-    /// It is renewed when more than half of that has passed, so it changes rarely. `Duration::MAX` sets no limit.
+    /// It is renewed when more than half of that has passed, so it changes rarely; a client keeps its node through a break
+    /// of up to half of it, and through one of up to all of it if the cookie is fresh. `Duration::MAX` sets no limit.
     pub fn max_idle(mut self, time: Duration) -> Self {
         self.max_idle = time;
         self

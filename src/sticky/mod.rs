@@ -58,7 +58,8 @@
 //!   the request goes where the policy says. Only [`stats`](Pins::stats) tell.
 //! * A cookie is set only when it changes: a new client, another node, or half of the idle time gone. That response is made
 //!   `private`, and marked [`Personal`], so that no shared cache gives one client's pin to others. An answer that fails
-//!   (5xx) moves nobody to its node, and a 304 sets nothing.
+//!   (5xx) moves nobody to its node; a 304 and an answer to HEAD set nothing, as caches put their fields
+//!   into what they have stored.
 //! * The nodes do not see the cookie, and clients never see an id or an address of a node.
 //!
 //! A client that keeps no cookies is a new client with each request, and its answers are all `private`. Where a shared cache

@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use http::{HeaderMap, Response, StatusCode, header::SET_COOKIE};
+use http::{Method, Request, Response, StatusCode, header::SET_COOKIE};
 
 use super::{
-    Personal, Pin, Rejected, SessionTable, StickyCookie, header,
+    Personal, Pin, Rejected, Session, SessionTable, StickyCookie, header,
     index::{Index, Lookup},
     private::keep_private,
     table::SessionKey,
@@ -70,7 +70,9 @@ impl Pins {
     }
 
     /// Finds where a request belongs, and takes the sticky cookie out of it.
-    pub(super) fn arrive(&self, headers: &mut HeaderMap) -> (Arrival, Option<Affinity>) {
+    pub(super) fn arrive<B>(&self, request: &mut Request<B>) -> (Arrival, Option<Affinity>) {
+        let is_head = request.method() == Method::HEAD;
+        let headers = request.headers_mut();
         let (arrival, is_lost) = match &self.source {
             Source::Cookie { cookie, nodes } => {
                 let pin = self.believed(header::find(headers, cookie.name()).and_then(|value| {
@@ -81,12 +83,13 @@ impl Pins {
                 }
                 let node = pin.and_then(|pin| nodes.node(pin.node()));
                 let is_lost = pin.is_some() && node.is_none();
-                (Arrival { node, pin, session: None }, is_lost)
+                (Arrival { is_head, node, pin, ..Arrival::default() }, is_lost)
             }
             Source::Table(table) => {
                 let session = self.believed(table.session(headers));
-                let node = session.and_then(|session| table.node(&session));
-                (Arrival { node, pin: None, session }, false)
+                let known = session.and_then(|session| table.find(&session));
+                let node = known.as_ref().map(|known| known.node().clone());
+                (Arrival { is_head, node, session, known, ..Arrival::default() }, false)
             }
         };
         if is_lost {
@@ -122,10 +125,15 @@ impl Pins {
                 let pin = arrival.pin.as_ref().filter(|_| is_kept);
                 let is_due = pin.is_none_or(Pin::is_due);
                 is_due
-                    && may_pin(response.status(), is_kept)
+                    && may_pin(arrival.is_head, response.status(), is_kept)
                     && set(response, || cookie.set(by, pin, nodes.clock().wall()))
             }
-            Source::Table(table) => table.learn(arrival.session.as_ref(), response.headers(), by),
+            Source::Table(table) => {
+                if let Some(known) = arrival.known.as_ref().filter(|_| is_kept) {
+                    table.touch(known);
+                }
+                table.learn(arrival.session.as_ref(), response.headers(), by)
+            }
         };
         if has_changed {
             count(match &arrival.node {
@@ -144,10 +152,10 @@ impl Pins {
 
 /// Whether an answer of this status may set the cookie.
 ///
-/// A node that fails is none to begin with. A cache in front puts the fields of a 304 into the response that it stores
-/// (RFC 9111, section 3.2), and would give the cookie to others.
-fn may_pin(status: StatusCode, is_kept: bool) -> bool {
-    status != StatusCode::NOT_MODIFIED && (is_kept || !status.is_server_error())
+/// A node that fails is none to begin with. A cache in front puts the fields of a 304, and of an answer to HEAD, into the
+/// response that it stores (RFC 9111, sections 4.3.4 and 4.3.5), and would give the cookie to others.
+fn may_pin(is_head: bool, status: StatusCode, is_kept: bool) -> bool {
+    !is_head && status != StatusCode::NOT_MODIFIED && (is_kept || !status.is_server_error())
 }
 
 /// Sets a cookie on a response that from then on is for one client alone.
@@ -173,10 +181,13 @@ impl fmt::Debug for Source {
 /// What is kept of a request until its answer is there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Arrival {
+    is_head: bool,
     /// Where it belongs.
     node: Option<NodeId>,
     pin: Option<Pin>,
     session: Option<SessionKey>,
+    /// What the table knows of that session.
+    known: Option<Session>,
 }
 
 /// How often what has happened to pins.

@@ -45,7 +45,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Req>) -> Self::Future {
-        let (arrival, affinity) = self.pins.arrive(request.headers_mut());
+        let (arrival, affinity) = self.pins.arrive(&mut request);
         if let Some(affinity) = affinity {
             request.extensions_mut().insert(affinity);
         }

@@ -64,12 +64,14 @@ impl Session {
 /// added to responses. What is learned is in this process alone: with several proxies, or restarts, prefer a
 /// [`StickyCookie`](super::StickyCookie).
 ///
-/// A session is learned when a response sets the cookie, and only then: clients cannot fill the table. It is forgotten when
-/// a response deletes the cookie, after half an hour without use, or when the cache has no room. When another node sets
-/// the cookie anew, the client moves there.
+/// A session is learned when a response sets the cookie, and only then: what clients make up is not believed. It is
+/// forgotten when a response deletes the cookie, when its node has answered nothing of it for half an hour, or when the
+/// cache has no room. When another node sets the cookie anew, the client moves there.
 ///
-/// The cache bounds what is remembered. One that drops idle entries by itself (`MokaCache` with a `tti`) also gives the
-/// memory back. Tables of several pools need a cache each.
+/// The cache bounds what is remembered. Where the application begins a session for whoever has none, and not only at a
+/// login, a client that comes again and again without its cookie pushes the sessions of others out of the cache. A cache
+/// that drops idle entries by itself (`MokaCache` with a `tti`) also gives the memory back. Tables of several pools need
+/// a cache each.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -120,16 +122,20 @@ impl SessionTable {
         Ok(header::find(request, &self.name)?.map(SessionKey::of))
     }
 
-    /// Where a session lives, if that is known. Counts as a use.
-    pub(super) fn node(&self, session: &SessionKey) -> Option<NodeId> {
+    /// What is known of a session, if anything.
+    pub(super) fn find(&self, session: &SessionKey) -> Option<Session> {
         let known = self.sessions.get(session)?;
-        let now = self.now();
-        if now.saturating_sub(known.used_at.load(Relaxed)) > self.max_idle {
+        if self.now().saturating_sub(known.used_at.load(Relaxed)) > self.max_idle {
             self.sessions.remove(session);
             return None;
         }
-        known.used_at.fetch_max(now, Relaxed);
-        Some(known.node)
+        Some(known)
+    }
+
+    /// Takes note of an answer by the node that a session lives on. Only answers count as a use: who asks in vain does not
+    /// wait for that node for ever.
+    pub(super) fn touch(&self, known: &Session) {
+        known.used_at.fetch_max(self.now(), Relaxed);
     }
 
     /// Takes note of what the response of a node does to the session; true if a session was learned.

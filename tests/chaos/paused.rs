@@ -34,10 +34,10 @@ use crate::{
 const SEEDS: u64 = 10_000;
 
 /// How long a schedule goes on, and for how long after it there are requests.
-const SPAN: Duration = Duration::from_secs(8);
+const SPAN: Duration = Duration::from_secs(6);
 const AFTER: Duration = Duration::from_secs(1);
 /// Requests a second, on average.
-const RATE: f64 = 25.0;
+const RATE: f64 = 20.0;
 /// How long a node may take for a request.
 const TRY_TIMEOUT: Duration = Duration::from_millis(400);
 const TRIES: u32 = 6;

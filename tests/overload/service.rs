@@ -115,6 +115,17 @@ async fn whoever_waits_is_told_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_to_wait_begins_with_the_call_and_not_with_the_first_poll() {
+    let mut service = Limit::new(service_fn(|()| async { Ok::<_, Infallible>(()) }), limiter(1));
+    let _held = service.limiter().acquire(Terms::default()).await.unwrap();
+    let call = service.call(());
+    advance(500 * MS).await;
+    let start = TokioClock.now();
+    assert!(shed(Reason::Waited)(call.await.unwrap_err()));
+    assert!(TokioClock.now() - start <= MS, "its time was over long ago");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_who_matters_more_takes_the_place_of_one_who_matters_less() {
     let limiter = Limiter::new(Fixed::new(1).unwrap(), Queue::new(1, 100 * MS));
     let held = limiter.acquire(Terms::default()).await.unwrap();

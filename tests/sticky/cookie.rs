@@ -7,10 +7,13 @@ use buttress::{
     rng::Rng,
     sticky::{Personal, Pins, Rejected, StickyCookie},
 };
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::{
-    StatusCode,
+    Request, StatusCode,
     header::{CACHE_CONTROL, SET_COOKIE},
 };
+use tower::ServiceExt;
 
 use crate::support::{Client, Fake, Mood, World, keys, send, shop};
 
@@ -301,6 +304,11 @@ async fn nothing_is_set_where_it_would_do_harm() {
     }
     world.node("a").turn(Mood::Breaks);
     assert_eq!(Client::default().visit(&stack).await.status, StatusCode::BAD_GATEWAY);
+    // So it would with the fields of an answer to HEAD.
+    world.node("a").turn(Mood::Fine);
+    let head = Request::head("/").body(Full::<Bytes>::default()).unwrap();
+    let answer = stack.clone().oneshot(head).await.unwrap();
+    assert!(!answer.headers().contains_key(SET_COOKIE) && !answer.headers().contains_key(CACHE_CONTROL));
     assert_eq!(pins.stats().assigned, 0);
     // The node's own refusals are answers like others.
     world.node("a").turn(Mood::Answers(StatusCode::UNAUTHORIZED));
@@ -342,12 +350,11 @@ async fn a_balancer_that_was_not_made_sticky_shows_in_the_stats() {
         balance::{Balance, RoundRobin},
         sticky::Sticky,
     };
-    use tower::ServiceExt;
 
     let world = World::new(["a"]);
     let pins = world.pins();
     let forgotten = Sticky::new(Balance::http(world.cluster.clone(), RoundRobin), pins.clone());
-    let response = forgotten.oneshot(hyper::Request::new(())).await.unwrap();
+    let response = forgotten.oneshot(Request::new(())).await.unwrap();
     assert!(!response.headers().contains_key(SET_COOKIE));
     assert_eq!(pins.stats().unmarked, 1);
 }

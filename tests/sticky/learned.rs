@@ -142,6 +142,23 @@ async fn a_strict_session_waits_for_its_node() {
 }
 
 #[tokio::test]
+async fn asking_in_vain_does_not_keep_a_session_alive() {
+    let world = World::new(["a", "b"]);
+    let (_, pins, _) = learning(&world, 10);
+    let stack = world.stack(&pins.strict());
+    let mut client = Client::default();
+    let node = log_in(&world, &stack, &mut client, "one").await;
+    world.cluster.remove(&*node);
+    // Half an hour, in which the client tries again and again.
+    for _ in 0..10 {
+        assert_eq!(client.visit(&stack).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        world.advance(3 * 60);
+    }
+    world.advance(1);
+    assert_eq!(client.visit(&stack).await.status, StatusCode::OK, "it is not locked out for ever");
+}
+
+#[tokio::test]
 async fn a_session_that_is_named_twice_is_none() {
     let world = World::new(["a", "b"]);
     let (stack, pins, _) = learning(&world, 100);

@@ -63,6 +63,19 @@ fn under_pressure_the_newest_comes_first_and_waits_for_less() {
 }
 
 #[test]
+fn one_who_takes_the_place_of_another_is_no_break() {
+    let clock = ManualClock::new();
+    let mut admission = full(Queue::new(1, 100 * MS), clock.now());
+    for name in 1..4 {
+        let place = wait(&mut admission, Terms::default(), clock.now(), name);
+        assert_eq!(place.until - clock.now(), 100 * MS);
+        clock.advance(40 * MS);
+    }
+    let place = wait(&mut admission, Terms::default(), clock.now(), 4);
+    assert_eq!((place.until - clock.now(), place.displaced), (5 * MS, Some(3)));
+}
+
+#[test]
 fn those_who_matter_more_feel_no_pressure_from_below() {
     let clock = ManualClock::new();
     let mut admission = full(Queue::new(100, 100 * MS), clock.now());

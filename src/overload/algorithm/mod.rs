@@ -12,9 +12,41 @@ pub use self::{aimd::Aimd, gradient::Gradient};
 
 /// Learns from each answer how many requests a service should have at once.
 ///
-/// It is told the time and reads no clock, so the same samples give the same limits.
+/// It is told the time and reads no clock, so the same samples give the same limits. What ends while another sample is
+/// learned from waits for a lock: be quick. A limit of 0 counts as 1.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use buttress::overload::{LimitAlgorithm, Limiter, Outcome, Queue, Sample};
+///
+/// /// Half of the limit for a minute after each sign of overload.
+/// #[derive(Debug)]
+/// struct StepBack {
+///     full: usize,
+///     last_overload: Option<Instant>,
+///     limit: usize,
+/// }
+///
+/// impl LimitAlgorithm for StepBack {
+///     fn limit(&self) -> usize {
+///         self.limit
+///     }
+///
+///     fn observe(&mut self, sample: Sample, now: Instant) {
+///         if sample.outcome == Outcome::Overloaded {
+///             self.last_overload = Some(now);
+///         }
+///         let is_recent = |at| now.saturating_duration_since(at) < Duration::from_secs(60);
+///         self.limit = if self.last_overload.is_some_and(is_recent) { self.full / 2 } else { self.full };
+///     }
+/// }
+///
+/// let algorithm = StepBack { full: 100, last_overload: None, limit: 100 };
+/// let limiter = Limiter::new(algorithm, Queue::default());
+/// assert_eq!(limiter.status().limit, 100);
+/// ```
 pub trait LimitAlgorithm: Debug + Send + 'static {
-    /// The limit as it stands, at least 1.
+    /// The limit as it stands, at least 1. Asked for after each sample.
     fn limit(&self) -> usize;
 
     /// Takes one request into account, which ended `now`.
