@@ -255,8 +255,8 @@ impl<T> Admission<T> {
     }
 
     /// The time of one who waits is over. `None` if it no longer waits.
-    pub fn expire(&mut self, ticket: Ticket) -> Option<Reason> {
-        self.take(ticket).map(|waiter| waiter.expiry)
+    pub fn expire(&mut self, ticket: Ticket) -> Option<(T, Reason)> {
+        self.take(ticket).map(|waiter| (waiter.known_by, waiter.expiry))
     }
 
     /// One who waits loses interest. `None` if it no longer waits.

@@ -2,12 +2,16 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -123,6 +127,38 @@ async fn the_time_to_wait_begins_with_the_call_and_not_with_the_first_poll() {
     let start = TokioClock.now();
     assert!(shed(Reason::Waited)(call.await.unwrap_err()));
     assert!(TokioClock.now() - start <= MS, "its time was over long ago");
+}
+
+/// A waker that looks at the limiter, as one might that runs its task at once.
+struct Nosy {
+    limiter: Limiter,
+    was_locked: AtomicBool,
+}
+
+impl Wake for Nosy {
+    fn wake(self: Arc<Self>) {
+        let (tell, told) = mpsc::channel();
+        let limiter = self.limiter.clone();
+        std::thread::spawn(move || tell.send(limiter.status()));
+        let is_locked = told.recv_timeout(Duration::from_secs(5)).is_err();
+        self.was_locked.fetch_or(is_locked, SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_woken_under_a_lock() {
+    let limiter = limiter(1);
+    let _held = limiter.acquire(Terms::default()).await.unwrap();
+    let nosy = Arc::new(Nosy { limiter: limiter.clone(), was_locked: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&nosy));
+    let mut waiting = pin!(limiter.acquire(Terms::default()));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    advance(101 * MS).await;
+    let Poll::Ready(told) = waiting.poll(&mut Context::from_waker(&waker)) else {
+        panic!("its time is over")
+    };
+    assert_eq!(told.unwrap_err().reason, Reason::Waited);
+    assert!(!nosy.was_locked.load(SeqCst));
 }
 
 #[tokio::test(start_paused = true)]
