@@ -162,6 +162,32 @@ async fn nobody_is_woken_under_a_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_goes_after_the_work_that_it_was_for() {
+    /// Notes how many are in flight when it ends.
+    struct Work(Limiter, Arc<AtomicUsize>);
+    impl Drop for Work {
+        fn drop(&mut self) {
+            self.1.store(self.0.status().in_flight, SeqCst);
+        }
+    }
+    let (limiter, in_flight) = (limiter(1), Arc::new(AtomicUsize::new(9)));
+    let work = {
+        let (limiter, in_flight) = (limiter.clone(), Arc::clone(&in_flight));
+        service_fn(move |()| {
+            let work = Work(limiter.clone(), Arc::clone(&in_flight));
+            async move {
+                let _work = work;
+                std::future::pending::<Result<(), Infallible>>().await
+            }
+        })
+    };
+    let mut call = task::spawn(Limit::new(work, limiter.clone()).call(()));
+    assert_pending!(call.poll());
+    drop(call);
+    assert_eq!((in_flight.load(SeqCst), limiter.status().in_flight), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_who_matters_more_takes_the_place_of_one_who_matters_less() {
     let limiter = Limiter::new(Fixed::new(1).unwrap(), Queue::new(1, 100 * MS));
     let held = limiter.acquire(Terms::default()).await.unwrap();
