@@ -119,6 +119,24 @@ async fn whoever_waits_is_told_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_patience_is_too_long_and_none_is_short() {
+    let held = |queue| async move {
+        let limiter = Limiter::new(Fixed::new(1).unwrap(), queue);
+        (limiter.acquire(Terms::default()).await.unwrap(), limiter)
+    };
+    let (permit, limiter) = held(Queue::new(1, Duration::MAX)).await;
+    let mut waiting = task::spawn(limiter.acquire(Terms::default()));
+    assert_pending!(waiting.poll());
+    advance(Duration::from_secs(3600)).await;
+    assert_pending!(waiting.poll());
+    drop(permit);
+    drop(assert_ready_ok!(waiting.poll()));
+    let (_permit, limiter) = held(Queue::new(1, Duration::ZERO)).await;
+    assert_eq!(limiter.acquire(Terms::default()).await.unwrap_err().reason, Reason::Waited);
+    assert_eq!(limiter.status().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_to_wait_begins_with_the_call_and_not_with_the_first_poll() {
     let mut service = Limit::new(service_fn(|()| async { Ok::<_, Infallible>(()) }), limiter(1));
     let _held = service.limiter().acquire(Terms::default()).await.unwrap();
