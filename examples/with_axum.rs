@@ -47,8 +47,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn unavailable(error: balance::Error<Infallible>) -> (StatusCode, String) {
-    (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+async fn unavailable(error: balance::Error<Infallible>) -> (StatusCode, &'static str) {
+    // For the log alone: how many nodes there are, and how they are, is nothing that clients need to know.
+    eprintln!("{error}");
+    (StatusCode::SERVICE_UNAVAILABLE, "come back soon")
 }
 
 async fn ask(app: &Router, path: &str) -> Result<String, Box<dyn Error>> {

@@ -46,8 +46,8 @@ impl Queue {
         Self::new(0, Duration::ZERO)
     }
 
-    /// Sets how long those who come under pressure may wait: when there was always somebody waiting for as long as the
-    /// patience. At most as long as the patience.
+    /// Sets how long those may wait who come under pressure: while there has been somebody waiting for as long as the
+    /// patience, without a break. No longer than the patience.
     #[must_use]
     pub fn target(self, target: Duration) -> Self {
         Self { target: target.min(self.patience), ..self }
@@ -73,8 +73,7 @@ impl Default for Queue {
 /// - When the queue is full, a newcomer takes the place of the oldest of those who matter least, unless they all matter
 ///   more than it does.
 /// - Nobody waits for longer than the patience, nor until there is less time left before its deadline than even a quick
-///   request takes. So while those who matter more are too many,
-///   others get nothing at all, but they are told so soon.
+///   request takes. So while those who matter more are too many, others get nothing at all, but they are told so soon.
 ///
 /// ```
 /// use std::time::Duration;
@@ -255,8 +254,8 @@ impl<T> Admission<T> {
     }
 
     /// The time of one who waits is over. `None` if it no longer waits.
-    pub fn expire(&mut self, ticket: Ticket) -> Option<Reason> {
-        self.take(ticket).map(|waiter| waiter.expiry)
+    pub fn expire(&mut self, ticket: Ticket) -> Option<(T, Reason)> {
+        self.take(ticket).map(|waiter| (waiter.known_by, waiter.expiry))
     }
 
     /// One who waits loses interest. `None` if it no longer waits.

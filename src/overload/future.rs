@@ -40,8 +40,9 @@ pin_project! {
         S: Service<Req>,
     {
         Waiting { waiting: Waiting, call: Option<(S, Req)> },
-        Readying { permit: Option<Permit>, service: S, request: Option<Req> },
-        Calling { permit: Option<Permit>, #[pin] call: S::Future },
+        // What a permit is for is dropped before it.
+        Readying { service: S, request: Option<Req>, permit: Option<Permit> },
+        Calling { #[pin] call: S::Future, permit: Option<Permit> },
         Shed { overloaded: Option<Overloaded> },
     }
 }
@@ -50,7 +51,7 @@ impl<S: Service<Req>, Req, J, C> ResponseFuture<S, Req, J, C> {
     pub(super) fn new(entry: Entry, service: S, request: Req, judge: J, complete: C) -> Self {
         let step = match entry {
             Entry::Admitted(permit) => {
-                Step::Readying { permit: Some(permit), service, request: Some(request) }
+                Step::Readying { service, request: Some(request), permit: Some(permit) }
             }
             Entry::Waiting(waiting) => {
                 Step::Waiting { waiting: Box::pin(waiting.permit()), call: Some((service, request)) }
@@ -84,12 +85,12 @@ where
                     let Some((service, request)) = call.take() else { return Poll::Pending };
                     this.step.set(match permit {
                         Ok(permit) => {
-                            Step::Readying { permit: Some(permit), service, request: Some(request) }
+                            Step::Readying { service, request: Some(request), permit: Some(permit) }
                         }
                         Err(overloaded) => Step::Shed { overloaded: Some(overloaded) },
                     });
                 }
-                StepProj::Readying { permit, service, request } => {
+                StepProj::Readying { service, request, permit } => {
                     let ready = ready!(service.poll_ready(cx));
                     let (Some(mut permit), Some(request)) = (permit.take(), request.take()) else {
                         return Poll::Pending;
@@ -100,9 +101,9 @@ where
                         return Poll::Ready(Err(Error::Service(error)));
                     }
                     let call = service.call(request);
-                    this.step.set(Step::Calling { permit: Some(permit), call });
+                    this.step.set(Step::Calling { call, permit: Some(permit) });
                 }
-                StepProj::Calling { permit, call } => {
+                StepProj::Calling { call, permit } => {
                     if permit.is_none() {
                         return Poll::Pending;
                     }

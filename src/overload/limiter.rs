@@ -268,8 +268,11 @@ impl Waiting {
 
     fn expire(&self) -> Option<Reason> {
         let mut core = self.shared.core();
-        let reason = core.admission.expire(self.ticket)?;
+        let (waiter, reason) = core.admission.expire(self.ticket)?;
         core.shed[reason.index()] += 1;
+        drop(core);
+        // It wakes whoever listens: outside the lock.
+        drop(waiter);
         Some(reason)
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -115,6 +119,24 @@ async fn whoever_waits_is_told_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_patience_is_too_long_and_none_is_short() {
+    let held = |queue| async move {
+        let limiter = Limiter::new(Fixed::new(1).unwrap(), queue);
+        (limiter.acquire(Terms::default()).await.unwrap(), limiter)
+    };
+    let (permit, limiter) = held(Queue::new(1, Duration::MAX)).await;
+    let mut waiting = task::spawn(limiter.acquire(Terms::default()));
+    assert_pending!(waiting.poll());
+    advance(Duration::from_secs(3600)).await;
+    assert_pending!(waiting.poll());
+    drop(permit);
+    drop(assert_ready_ok!(waiting.poll()));
+    let (_permit, limiter) = held(Queue::new(1, Duration::ZERO)).await;
+    assert_eq!(limiter.acquire(Terms::default()).await.unwrap_err().reason, Reason::Waited);
+    assert_eq!(limiter.status().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_to_wait_begins_with_the_call_and_not_with_the_first_poll() {
     let mut service = Limit::new(service_fn(|()| async { Ok::<_, Infallible>(()) }), limiter(1));
     let _held = service.limiter().acquire(Terms::default()).await.unwrap();
@@ -123,6 +145,64 @@ async fn the_time_to_wait_begins_with_the_call_and_not_with_the_first_poll() {
     let start = TokioClock.now();
     assert!(shed(Reason::Waited)(call.await.unwrap_err()));
     assert!(TokioClock.now() - start <= MS, "its time was over long ago");
+}
+
+/// A waker that looks at the limiter, as one might that runs its task at once.
+struct Nosy {
+    limiter: Limiter,
+    was_locked: AtomicBool,
+}
+
+impl Wake for Nosy {
+    fn wake(self: Arc<Self>) {
+        let (tell, told) = mpsc::channel();
+        let limiter = self.limiter.clone();
+        std::thread::spawn(move || tell.send(limiter.status()));
+        let is_locked = told.recv_timeout(Duration::from_secs(5)).is_err();
+        self.was_locked.fetch_or(is_locked, SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_woken_under_a_lock() {
+    let limiter = limiter(1);
+    let _held = limiter.acquire(Terms::default()).await.unwrap();
+    let nosy = Arc::new(Nosy { limiter: limiter.clone(), was_locked: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&nosy));
+    let mut waiting = pin!(limiter.acquire(Terms::default()));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    advance(101 * MS).await;
+    let Poll::Ready(told) = waiting.poll(&mut Context::from_waker(&waker)) else {
+        panic!("its time is over")
+    };
+    assert_eq!(told.unwrap_err().reason, Reason::Waited);
+    assert!(!nosy.was_locked.load(SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_goes_after_the_work_that_it_was_for() {
+    /// Notes how many are in flight when it ends.
+    struct Work(Limiter, Arc<AtomicUsize>);
+    impl Drop for Work {
+        fn drop(&mut self) {
+            self.1.store(self.0.status().in_flight, SeqCst);
+        }
+    }
+    let (limiter, in_flight) = (limiter(1), Arc::new(AtomicUsize::new(9)));
+    let work = {
+        let (limiter, in_flight) = (limiter.clone(), Arc::clone(&in_flight));
+        service_fn(move |()| {
+            let work = Work(limiter.clone(), Arc::clone(&in_flight));
+            async move {
+                let _work = work;
+                std::future::pending::<Result<(), Infallible>>().await
+            }
+        })
+    };
+    let mut call = task::spawn(Limit::new(work, limiter.clone()).call(()));
+    assert_pending!(call.poll());
+    drop(call);
+    assert_eq!((in_flight.load(SeqCst), limiter.status().in_flight), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,19 +1,25 @@
 //! Pins in signed cookies.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use buttress::{
-    cluster::{Admin, Health, LoadGuard, Node},
+    balance::{Balance, Hedge, Retry, RoundRobin, http::RepeatHttp},
+    cluster::{Admin, Cluster, Health, LoadGuard, Node},
+    forward::ReplayBody,
     rng::Rng,
-    sticky::{Personal, Pins, Rejected, StickyCookie},
+    sticky::{Personal, Pins, Rejected, Sticky, StickyCookie},
 };
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, StatusCode,
-    header::{CACHE_CONTROL, SET_COOKIE},
+    Request, Response, StatusCode,
+    header::{CACHE_CONTROL, COOKIE, SET_COOKIE},
 };
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
 use crate::support::{Client, Fake, Mood, World, keys, send, shop};
 
@@ -103,6 +109,46 @@ async fn a_retry_on_another_node_moves_the_client_there() {
         world.node(&first).turn(Mood::Fine);
         assert_eq!(client.node(&stack).await, moved.node);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_of_its_own_node_moves_nobody() {
+    let slow = Arc::new(Mutex::new("a"));
+    let node = |name: &'static str| {
+        let slow = Arc::clone(&slow);
+        let reply = move |_: Request<ReplayBody<Full<Bytes>>>| {
+            let takes = if *slow.lock().unwrap() == name { 1000 } else { 1 };
+            async move {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(name)))
+            }
+        };
+        (Node::new(name), service_fn(reply))
+    };
+    let cluster = Cluster::new(["a", "b", "c"].map(node)).unwrap();
+    let pins = Pins::cookie(shop(&[1]).build().unwrap(), &cluster);
+    let balance = Balance::http(cluster, RoundRobin).sticky();
+    let hedged = Retry::new(balance, RepeatHttp::new()).hedge(Hedge::after(Duration::from_millis(50)));
+    let stack = Sticky::new(hedged, pins.clone());
+    let visit = async |cookie: &str| {
+        let request = Request::get("/").header(COOKIE, cookie).body(Full::<Bytes>::default()).unwrap();
+        let start = tokio::time::Instant::now();
+        let response = stack.clone().oneshot(request).await.unwrap();
+        let cookie = response.headers().get(SET_COOKIE).map(|line| line.to_str().unwrap().to_owned());
+        let name = response.into_body().collect().await.unwrap().to_bytes();
+        (name, cookie, start.elapsed().as_millis())
+    };
+    let mut cookies = Vec::new();
+    for _ in 0..3 {
+        let (name, cookie, took) = visit("").await;
+        assert!(name != "a" && took < 100, "who is new may belong to whoever answers first");
+        cookies.push((name, cookie.unwrap().split(';').next().unwrap().to_owned()));
+    }
+    for (name, cookie) in cookies {
+        *slow.lock().unwrap() = if name == "b" { "b" } else { "c" };
+        assert_eq!(visit(&cookie).await, (name, None, 1000), "the others do not know it");
+    }
+    assert_eq!((pins.stats().assigned, pins.stats().kept, pins.stats().moved), (3, 3, 0));
 }
 
 #[tokio::test]
@@ -346,11 +392,6 @@ async fn nodes_do_not_see_the_cookie_unless_asked_to() {
 
 #[tokio::test]
 async fn a_balancer_that_was_not_made_sticky_shows_in_the_stats() {
-    use buttress::{
-        balance::{Balance, RoundRobin},
-        sticky::Sticky,
-    };
-
     let world = World::new(["a"]);
     let pins = world.pins();
     let forgotten = Sticky::new(Balance::http(world.cluster.clone(), RoundRobin), pins.clone());

@@ -202,7 +202,10 @@ where
         let this = self.project();
         let Retry { balance, repeat, rules } = this.retry;
         let (Some(timed), Some(slow)) = (this.timed, this.main.node()) else { return };
-        if *this.tries >= rules.tries.get()
+        // Others do not know a client that belongs to this node, and an answer of theirs would move it.
+        let is_at_home = this.affinity.as_ref().is_some_and(|affinity| *affinity.node() == slow.node.id);
+        if is_at_home
+            || *this.tries >= rules.tries.get()
             || !repeat.may_hedge(this.kept)
             || balance.shared.is_in_panic(slow)
         {

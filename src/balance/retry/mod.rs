@@ -101,7 +101,8 @@ impl<B, R> Retry<B, R> {
     }
 
     /// Sends a request that a node is slow to answer to another one too, once. Never to the same node, nor where health is
-    /// ignored because too few nodes are well, and only requests that [may be hedged](Repeat::may_hedge).
+    /// ignored because too few nodes are well, and only requests that [may be hedged](Repeat::may_hedge). A request that is
+    /// with the node that it [belongs to](super::Affinity) stays there alone.
     ///
     /// The first answer that is no failure wins, and the other try is cancelled at once. A failure is not retried while the
     /// other try is under way.

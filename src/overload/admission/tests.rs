@@ -50,7 +50,7 @@ fn under_pressure_the_newest_comes_first_and_waits_for_less() {
     assert_eq!(first.until - clock.now(), 100 * MS);
     clock.advance(50 * MS);
     wait(&mut admission, Terms::default(), clock.now(), 2);
-    assert_eq!(admission.expire(first.ticket), Some(Reason::Waited));
+    assert_eq!(admission.expire(first.ticket), Some((1, Reason::Waited)));
     clock.advance(50 * MS);
     // Somebody has been waiting for 100 ms, though not the same one.
     let third = wait(&mut admission, Terms::default(), clock.now(), 3);
@@ -220,7 +220,7 @@ fn in_any_history_the_rules_hold() {
                     if rng.below(2) == 0 {
                         assert_eq!(admission.leave(ticket), Some(name));
                     } else {
-                        assert!(admission.expire(ticket).is_some());
+                        assert_eq!(admission.expire(ticket).map(|(expired, _)| expired), Some(name));
                     }
                     assert!(admission.leave(ticket).is_none() && admission.expire(ticket).is_none());
                 }
