@@ -23,7 +23,7 @@ use self::connector::Connector;
 use self::patience::Patience;
 use self::pool::Pool;
 use self::progress::{Progress, Tracked};
-use super::{HopByHop, upgrade_of};
+use super::{HopByHop, upgrade_of, without_user};
 
 mod body;
 mod connection;
@@ -188,6 +188,10 @@ where
         let limit = shared.response_timeout;
         let transport = shared.transport.carrying(&request);
         let inner: Answer = match (shared.rewrite(request, &progress, &transport), transport) {
+            #[cfg(feature = "tls")]
+            (Ok(request), Transport::Http1(pool)) if matches!(shared.transport, Transport::Http2(_)) => {
+                Box::pin(Patience::new(tls::upgrade(pool, request), limit, progress))
+            }
             (Ok(request), Transport::Http1(pool)) => {
                 Box::pin(Patience::new(pool.send(request), limit, progress))
             }
@@ -295,8 +299,7 @@ fn asked_host(parts: &Parts) -> Option<Authority> {
         Some(authority) => authority.as_str(),
         None => parts.headers.get(HOST)?.to_str().ok()?,
     };
-    // What stands before an `@` is a user's name and password.
-    asked.rsplit('@').next()?.parse().ok()
+    without_user(asked).parse().ok()
 }
 
 fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {
@@ -379,7 +382,8 @@ impl UpstreamBuilder {
     /// Whether to speak HTTP/2.
     ///
     /// Without TLS it is spoken at once (RFC 9113, section 3.3), and upgrades do not work. With TLS the server is
-    /// offered both versions and the one it chooses is spoken; a request for an upgrade gets an HTTP/1.1 connection.
+    /// offered both versions and the one it chooses is spoken; a request for an upgrade gets an HTTP/1.1 connection, and
+    /// where the server has none to give, the request is to blame and not the server.
     #[must_use]
     pub fn http2(mut self, on: bool) -> Self {
         self.http2 = on;

@@ -83,9 +83,10 @@ impl Conditions {
         self.len() == other.len() && self.implies(other) == other.implies(self) && self.both(other).is_some()
     }
 
-    /// Whether these decide between two rivals: whatever meets both meets these, which are more.
+    /// Whether these decide between two rivals: whatever meets both meets these, which are tried first.
     pub(super) fn settle(&self, one: &Self, other: &Self) -> bool {
-        self.len() > one.len() && one.both(other).is_some_and(|both| both.implies(self))
+        let is_first = self.rank() > one.rank() && self.rank() > other.rank();
+        is_first && one.both(other).is_some_and(|both| both.implies(self))
     }
 
     fn implies(&self, other: &Self) -> bool {

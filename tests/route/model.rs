@@ -54,9 +54,11 @@ const ASKED_HOSTS: [Option<&str>; 9] = [
     Some("c.x:81"),
     Some("c.c.x"),
 ];
-/// No rule asks for DELETE, nor for the value `1x`: what is left when rules take single methods and values away.
+/// No rule asks for DELETE, nor for the values `1x`, `12x` and `3`: what is left when rules take single methods and
+/// values away.
 const METHODS: [Method; 3] = [Method::GET, Method::PUT, Method::DELETE];
-const VALUES: [Option<&str>; 5] = [None, Some("1"), Some("12"), Some("1x"), Some("2")];
+const VALUES: [Option<&str>; 7] =
+    [None, Some("1"), Some("12"), Some("1x"), Some("12x"), Some("2"), Some("3")];
 
 impl Spec {
     fn path(&self) -> String {
@@ -341,6 +343,29 @@ proptest! {
                 let found = routes.find(&request).ok().map(|found| *found.target());
                 prop_assert_eq!(found, expected, "{:?} among {:?}", asked, specs);
             }
+        }
+    }
+}
+
+fn conditions() -> impl Strategy<Value = Vec<Spec>> {
+    specs().prop_map(|specs| {
+        let alike = |spec: Spec| Spec { hosts: vec![], segments: vec![], end: End::Prefix, ..spec };
+        specs.into_iter().map(alike).take(5).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Rules that differ in nothing but their conditions are refused just when some request has no best rule.
+    #[test]
+    fn no_ambiguity_is_missed_and_none_is_made_up(specs in conditions()) {
+        let is_refused = Routes::new(specs.iter().map(|spec| (spec.rule(), ()))).is_err();
+        let is_undecided = undecided(&specs, &specs[0]);
+        prop_assert!(is_refused || !is_undecided, "{specs:?} are taken");
+        // Whether others take their methods away one by one is not looked for.
+        if specs.iter().all(|spec| spec.methods.len() < 2) {
+            prop_assert_eq!(is_refused, is_undecided, "{:?} are refused in vain", specs);
         }
     }
 }

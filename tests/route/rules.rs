@@ -160,6 +160,16 @@ fn a_third_rule_settles_an_ambiguity() {
     for narrower in [both().header("x-beta", "1"), both().header_prefix("x-beta", "1").method(Method::GET)] {
         assert!(ambiguous([canary.clone(), beta.clone(), narrower]).is_some());
     }
+    // As many conditions do, if they ask for more of the same.
+    let methods = |methods: &[Method]| methods.iter().cloned().fold(rule(), Rule::method);
+    let [read, write] = [&[Method::GET, Method::POST], &[Method::POST, Method::PUT]].map(|m| methods(m));
+    assert!(ambiguous([read.clone(), write.clone()]).is_some());
+    assert_eq!(ambiguous([read, write, methods(&[Method::POST])]), None);
+    let one = || rule().header("x-a", "1").header_prefix("x-b", "1");
+    let other = || rule().header_prefix("x-a", "1").header("x-b", "1");
+    assert!(ambiguous([one(), other()]).is_some());
+    assert_eq!(ambiguous([one(), other(), rule().header("x-a", "1").header("x-b", "1")]), None);
+
     let request = Request::get("/").header("x-canary", "yes").header("x-beta", "17").body(()).unwrap();
     let routes = table([canary, beta, both().header_prefix("x-beta", "1")]);
     assert_eq!(found(&routes, &request).as_deref(), Ok("/* [x-canary: yes] [x-beta: 1*]"));
