@@ -141,7 +141,7 @@ impl<S, E> Search<S, E> {
 impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
     /// Leaves nodes that were removed, changed or found down since they were asked.
     fn leave_lost(&mut self, shared: &Shared<S>) {
-        let lost = |(_, guard): &mut Candidate<S>| !shared.is_current(guard.member());
+        let lost = |(_, guard): &mut Candidate<S>| !shared.is_current(guard);
         for (_, guard) in self.busy.extract_if(.., lost) {
             self.tried.retain(|id| *id != guard.member().node.id);
             guard.withdraw();

@@ -10,7 +10,7 @@ use std::{
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
 use crate::{
-    cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version},
+    cluster::{Admin, Cluster, Endpoint, LoadGuard, Member, NodeId, Permit, Version},
     rng::Rng,
 };
 
@@ -323,11 +323,12 @@ impl<S> Chooser<S> {
         *count += 1;
     }
 
-    /// Whether a node that was chosen before is as it was then, and not down since.
-    pub(super) fn is_current(&self, member: &Member) -> bool {
+    /// Whether the node that a request was counted in on is as it was then, and not lost since.
+    pub(super) fn is_current(&self, guard: &LoadGuard) -> bool {
+        let member = guard.member();
         let known = self.version.get(&member.node.id).map(|endpoint| &*endpoint.member);
         known.is_some_and(|known| std::ptr::eq(known, member))
-            && (member.state.is_fit() || self.ignores_health(member))
+            && (guard.may_wait() || self.ignores_health(member))
     }
 
     /// Whether the node's priority is in panic.

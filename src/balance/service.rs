@@ -258,9 +258,9 @@ impl<S: Send + Sync + 'static> Shared<S> {
         }
     }
 
-    /// Whether a request may go on waiting for a node that it has chosen.
-    pub(super) fn is_current(&self, member: &Member) -> bool {
-        self.chooser.load().is_current(member)
+    /// Whether a request may go on waiting for the node that it is counted in on.
+    pub(super) fn is_current(&self, guard: &LoadGuard) -> bool {
+        self.chooser.load().is_current(guard)
     }
 
     /// Whether health is ignored where this node is, because too few of its kind are left.

@@ -305,6 +305,12 @@ impl NodeState {
         self.gauge.load(Ordering::Relaxed) & UNFIT == 0
     }
 
+    /// Whether a request that tries it by a permit of this term may still do so.
+    pub(super) fn may_be_tried(&self, term: Term) -> bool {
+        let gauge = self.gauge.load(Ordering::Relaxed);
+        gauge & DOWN == 0 && Term::of(gauge) == term
+    }
+
     /// Whether it can take a request, or could but for its health if that is ignored.
     #[inline]
     pub(crate) fn is_available(&self, ignore_health: bool) -> bool {
