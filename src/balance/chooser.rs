@@ -20,7 +20,8 @@ use crate::{
 /// for moves its share to the next priority. Within a priority, nodes of the own zone take the traffic that begins in
 /// it; when they are too few for that, the rest spills over to the other zones by capacity. When all priorities together
 /// have too few healthy nodes and fewer than `panic` of a priority's are healthy, it ignores health: the few left would
-/// break under the load. Capacity is counted in weights.
+/// break under the load. Capacity is counted in weights. Nodes that told a check that they drain are no capacity, neither
+/// healthy nor lost: only where all that are left do so, that is panic too, and they are used.
 ///
 /// The arithmetic is Envoy's (priority levels with an overprovisioning factor, panic threshold, zone-aware routing).
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ pub(super) struct Chooser<S> {
     /// In the order of priority.
     tiers: Vec<Tier>,
     levels: Levels,
-    /// The epoch of health that the groups' usable capacity was counted in.
+    /// The epoch of health that the groups' capacity was counted in.
     counted: AtomicU64,
     counting: Mutex<()>,
 }
@@ -88,7 +89,10 @@ struct Group {
     /// Where each of the nodes is in the version.
     endpoints: Vec<u32>,
     picker: Box<dyn Picker>,
-    capacity: u64,
+    /// The weight of all nodes, of those that do not drain, and of those that take traffic. The latter two follow their
+    /// health.
+    weight: u64,
+    capacity: AtomicU64,
     usable: AtomicU64,
 }
 
@@ -139,14 +143,9 @@ impl<S> Chooser<S> {
                             .map(|&index| Arc::clone(&version.endpoints()[index as usize].member));
                         let nodes = Nodes::new(members.collect(), cluster.origin());
                         let picker = policy.picker(&nodes, before.map(|group| &*group.picker));
-                        let capacity = capacity(&nodes, |_| true);
-                        Group {
-                            nodes,
-                            endpoints: indices,
-                            picker,
-                            capacity,
-                            usable: AtomicU64::new(capacity),
-                        }
+                        let weight = weigh(&nodes, |_| true);
+                        let [capacity, usable] = [weight; 2].map(AtomicU64::new);
+                        Group { nodes, endpoints: indices, picker, weight, capacity, usable }
                     })
                 });
                 Tier { priority, groups, zones }
@@ -248,11 +247,7 @@ impl<S> Chooser<S> {
     #[inline]
     fn health(&self, tier: &Tier) -> u64 {
         let (usable, capacity) = (tier.usable(), tier.capacity());
-        if usable == capacity {
-            100
-        } else {
-            (usable * self.levels.overprovisioning / capacity.max(1)).min(100)
-        }
+        if usable == capacity { 100 } else { (usable * self.levels.overprovisioning / capacity).min(100) }
     }
 
     fn total_health(&self) -> u64 {
@@ -264,25 +259,27 @@ impl<S> Chooser<S> {
         total_health < 100 && tier.usable() * 100 < tier.capacity() * self.levels.panic
     }
 
-    /// Counts the usable capacity anew, unless another thread is at it.
+    /// Counts the capacity anew, unless another thread is at it.
     #[cold]
     fn count(&self, epoch: u64) {
         // Of two counts at once, the older could overwrite the newer.
         let Ok(_alone) = self.counting.try_lock() else { return };
         // Before the count: a change during it is then counted again.
         self.counted.store(epoch, Ordering::Relaxed);
-        self.count_usable();
+        self.count_capacity();
     }
 
-    /// Counts the usable capacity anew, after any count that is under way.
+    /// Counts the capacity anew, after any count that is under way.
     pub(super) fn recount(&self) {
         let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count_usable();
+        self.count_capacity();
     }
 
-    fn count_usable(&self) {
+    fn count_capacity(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
-            let usable = capacity(&group.nodes, |member| member.state.is_usable());
+            let capacity = weigh(&group.nodes, |member| !member.state.is_draining());
+            let usable = weigh(&group.nodes, |member| member.state.is_usable());
+            group.capacity.store(capacity, Ordering::Relaxed);
             group.usable.store(usable, Ordering::Relaxed);
         }
     }
@@ -374,15 +371,16 @@ impl Group {
         let (index, point) = (cx.rng.below(self.nodes.len()), cx.rng.unit());
         let member = self.nodes.get(index)?;
         let ramp = member.state.ramp(now)?;
-        let times_even =
-            f64::from(member.node.weight) * self.nodes.len() as f64 / self.capacity.max(1) as f64;
+        let times_even = f64::from(member.node.weight) * self.nodes.len() as f64 / self.weight as f64;
         (point < ramp.floor * times_even && cx.can_take(member)).then_some(index)
     }
 }
 
 impl Tier {
+    /// At least 1, so that a tier whose nodes all drain has no health.
     fn capacity(&self) -> u64 {
-        self.groups.iter().flatten().map(|group| group.capacity).sum()
+        let groups = self.groups.iter().flatten();
+        groups.map(|group| group.capacity.load(Ordering::Relaxed)).sum::<u64>().max(1)
     }
 
     fn usable(&self) -> u64 {
@@ -391,12 +389,12 @@ impl Tier {
 
     /// How many of 1000 requests stay in the own zone.
     fn own_share(&self, panic: bool) -> u64 {
-        let weigh = |group: &Option<Group>| {
+        let part = |group: &Option<Group>| {
             group
                 .as_ref()
-                .map_or(0, |group| if panic { group.capacity } else { group.usable.load(Ordering::Relaxed) })
+                .map_or(0, |group| if panic { group.weight } else { group.usable.load(Ordering::Relaxed) })
         };
-        let [own, other] = [weigh(&self.groups[0]), weigh(&self.groups[1])];
+        let [own, other] = [part(&self.groups[0]), part(&self.groups[1])];
         // Requests begin in this zone for 1 / zones of all; its nodes can serve own / (own + other) of all.
         (own * self.zones * 1000 / (own + other).max(1)).min(1000)
     }
@@ -438,7 +436,7 @@ fn spread(key: u64) -> u64 {
     Rng::seeded(key).next_u64()
 }
 
-fn capacity(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {
+fn weigh(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {
     nodes.iter().filter(|member| counts(member)).map(|member| u64::from(member.node.weight)).sum()
 }
 

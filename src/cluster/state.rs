@@ -24,7 +24,7 @@ pub enum Health {
     /// Takes traffic.
     Up,
     /// Says of itself that it will go away: finishes what it has and serves clients that are pinned to it; gets no new
-    /// picks, unless so few nodes are up that health is ignored (panic mode).
+    /// picks, unless so few of the nodes that stay are up that health is ignored (panic mode).
     Draining,
     /// Takes no traffic, unless so few nodes are up that health is ignored (panic mode).
     Down,
@@ -225,6 +225,11 @@ impl NodeState {
     /// [`OutlierDetection`](crate::health::OutlierDetection).
     pub fn is_ejected(&self) -> bool {
         self.gauge.load(Ordering::Relaxed) & EJECTED != 0
+    }
+
+    /// Whether it told checks that it drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & DRAINING != 0
     }
 
     /// Whether it takes traffic, as far as checks and its traffic tell.
