@@ -289,7 +289,7 @@ impl<S> Chooser<S> {
         let mut why = NoNode::default();
         for member in self.version.iter() {
             let is_inactive = !member.node.takes_new_picks();
-            self.count_out(member, is_inactive, cx, &mut why);
+            self.count_out(member, is_inactive, member.state.is_usable(), cx, &mut why);
         }
         why
     }
@@ -299,15 +299,22 @@ impl<S> Chooser<S> {
     pub(super) fn explain_pinned(&self, id: &NodeId, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode { is_pinned: true, ..NoNode::default() };
         if let Some(endpoint) = self.version.get(id) {
-            let is_inactive = endpoint.member.node.admin == Admin::Down;
-            self.count_out(&endpoint.member, is_inactive, cx, &mut why);
+            let Member { node, state, .. } = &*endpoint.member;
+            self.count_out(&endpoint.member, node.admin == Admin::Down, state.is_fit(), cx, &mut why);
         }
         why
     }
 
-    fn count_out(&self, member: &Member, is_inactive: bool, cx: &PickCx<'_>, why: &mut NoNode) {
+    fn count_out(
+        &self,
+        member: &Member,
+        is_inactive: bool,
+        is_well: bool,
+        cx: &PickCx<'_>,
+        why: &mut NoNode,
+    ) {
         // A node that is down stays so when it has less to do: it is full only where health is ignored.
-        let may_be_used = || member.state.is_usable() || self.ignores_health(member);
+        let may_be_used = || is_well || self.ignores_health(member);
         let count = if is_inactive {
             &mut why.inactive
         } else if cx.was_tried(member) {
