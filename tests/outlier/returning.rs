@@ -158,3 +158,18 @@ fn a_slow_start_that_makes_no_sense_is_refused() {
     assert!(matches!(build(SlowStart::new(Duration::ZERO)), Err(ClusterError::SlowStart(_))));
     assert!(matches!(build(WINDOW.aggression(-1.0)), Err(ClusterError::SlowStart(_))));
 }
+
+#[test]
+fn a_node_that_was_forgotten_while_it_was_out_is_released_by_its_new_place() {
+    let world = World::new(OutlierDetection::new(), named(6));
+    world.eject("b");
+    world.cluster.remove("b");
+    world.cluster.remove("c");
+    world.pass(301_000);
+    world.cluster.insert(Node::new("b"), ()).unwrap();
+    assert!(!world.is_out("b"));
+    world.eject("b");
+    assert!(world.ejections.release("b"));
+    assert!(!world.is_out("b"));
+    assert!(!world.ejections.release("b"));
+}

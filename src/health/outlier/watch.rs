@@ -112,7 +112,8 @@ impl Watch {
 
     pub(super) fn release(&self, id: &NodeId) -> bool {
         self.tell(|inside, now| {
-            let is_named = |slot: &usize| inside.nodes.get(*slot).is_some_and(|known| known.id == *id);
+            let is_named =
+                |slot: &usize| inside.nodes.get(*slot).is_some_and(|known| known.is_here && known.id == *id);
             let slot = inside.detector.ejected().map(|(slot, _)| slot).find(is_named);
             slot.is_some_and(|slot| inside.detector.release(slot, now))
         })
