@@ -194,13 +194,11 @@ impl LoadGuard {
     fn recover(&self, marks: u64) {
         let state = &*self.member.state;
         let was_failing = state.recover(marks);
+        if was_failing && let Some(observer) = state.common.observer() {
+            observer.recovered(state);
+        }
         if self.progress.is(Progress::PROBE) {
             self.report(Probe::Passed);
-        } else if was_failing
-            && !self.progress.is(Progress::IN_PANIC)
-            && let Some(observer) = state.common.observer()
-        {
-            observer.recovered(state, self.progress.term());
         }
     }
 

@@ -187,8 +187,8 @@ impl Observer for Watch {
         self.tell_of(state, |detector, nodes, node, now| detector.failed(node, term, kind, now, nodes));
     }
 
-    fn recovered(&self, state: &NodeState, term: Term) {
-        self.tell_of(state, |detector, _, node, _| detector.succeeded(node, term));
+    fn recovered(&self, state: &NodeState) {
+        self.tell_of(state, |detector, _, node, _| detector.succeeded(node));
     }
 
     fn sweep(&self) {
