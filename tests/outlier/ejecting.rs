@@ -264,3 +264,24 @@ fn successes_break_a_row_whatever_else_succeeds_in_between() {
     world.start("b").judge(FAILED);
     assert!(!world.is_out("b"));
 }
+
+#[test]
+fn nodes_that_drain_leave_no_more_of_the_others_to_be_ejected() {
+    let world = World::new(OutlierDetection::new(), named(10));
+    for node in ["a", "b", "c", "d", "e", "f"] {
+        world.cluster.set_health(node, Health::Draining).unwrap();
+    }
+    for node in ["g", "h", "i", "j"] {
+        (0..5).for_each(|_| world.start(node).judge(FAILED));
+    }
+    assert_eq!(world.ejections.list().len(), 2, "half of those that take part");
+    world.cluster.set_health("g", Health::Draining).unwrap();
+    assert!(world.ejections.list().len() <= 1);
+    for node in ["a", "b", "c", "d", "e", "f", "g"] {
+        world.cluster.set_health(node, Health::Up).unwrap();
+    }
+    for node in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        (0..5).for_each(|_| world.start(node).judge(FAILED));
+    }
+    assert_eq!(world.ejections.list().len(), 5);
+}

@@ -48,7 +48,7 @@ pub(super) struct Detector {
 /// What is known of one node.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// In the cluster, active, and with a weight.
+    /// In the cluster, active, with a weight, and not draining.
     pub(super) is_member: bool,
     /// Not down by what checks say.
     is_up: bool,
