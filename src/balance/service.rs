@@ -161,11 +161,9 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         let shared = &self.shared;
         let (key, affinity) = (self.key.key(&request), self.key.affinity(&request));
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
-        // Whoever comes while others wait stands behind them.
-        let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
         let wanted = Wanted { key, affinity: affinity.as_ref(), tried };
         let search = || Search::new(key, affinity.clone(), tried.to_vec());
-        let search = if crowded {
+        let search = if shared.is_crowded() {
             search()
         } else {
             match shared.pick(wanted) {
@@ -245,6 +243,12 @@ impl<S: Send + Sync + 'static> Shared<S> {
         // A change between the look at the cluster and the subscription would be missed.
         shared.refresh();
         shared
+    }
+
+    /// Whether others wait in the queue: whoever comes then stands behind them.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.queue.is_some() && self.cluster.gate().is_crowded()
     }
 
     /// Whether a node that is not among those tried could take a request.
