@@ -144,21 +144,24 @@ impl<S> Chooser<S> {
                         let nodes = Nodes::new(members.collect(), cluster.origin());
                         let picker = policy.picker(&nodes, before.map(|group| &*group.picker));
                         let weight = weigh(&nodes, |_| true);
-                        let [capacity, usable] = [weight; 2].map(AtomicU64::new);
+                        let (capacity, usable) = Default::default();
                         Group { nodes, endpoints: indices, picker, weight, capacity, usable }
                     })
                 });
                 Tier { priority, groups, zones }
             })
             .collect();
-        // An epoch that never was, so that the first pick counts.
-        Self {
+        let chooser = Self {
             version,
             tiers,
             levels: levels.clone(),
+            // An epoch that never was, so that the first pick counts anew.
             counted: AtomicU64::new(u64::MAX),
             counting: Mutex::new(()),
-        }
+        };
+        // Before that, requests that wait ask whether there is panic.
+        chooser.count_capacity();
+        chooser
     }
 
     pub(super) fn generation(&self) -> u64 {
