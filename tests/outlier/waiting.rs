@@ -12,13 +12,16 @@ use std::{
 };
 
 use buttress::{
-    balance::{Affinity, Balance, KeyOf, RoundRobin},
+    balance::{Affinity, Balance, Error, KeyOf, RoundRobin},
     cluster::{Cluster, Health, LoadGuard, Node, NodeState},
     health::{Ejections, OutlierDetection},
     placement::KeyHash,
     time::ManualClock,
 };
-use tokio_test::{assert_pending, assert_ready, task};
+use tokio_test::{
+    assert_pending, assert_ready,
+    task::{self, Spawn},
+};
 use tower::Service;
 
 use crate::support::FAILED;
@@ -105,8 +108,9 @@ impl Scene {
         Arc::clone(&self.cluster.get("a").unwrap().member.state)
     }
 
-    fn require_a() -> Option<Affinity> {
-        Some(Affinity::Require("a".into()))
+    /// A request that belongs to `a`.
+    fn call_a(&mut self) -> Spawn<impl Future<Output = Result<char, Error<Infallible>>> + use<>> {
+        task::spawn(self.balance.call(Some(Affinity::Require("a".into()))))
     }
 }
 
@@ -129,7 +133,7 @@ async fn a_node_that_is_due_but_not_ready_is_passed_over() {
 #[tokio::test]
 async fn whoever_may_try_a_node_waits_until_it_is_ready() {
     let mut scene = due();
-    let mut call = task::spawn(scene.balance.call(Scene::require_a()));
+    let mut call = scene.call_a();
     assert_pending!(call.poll());
     assert_pending!(call.poll());
     assert!(!call.is_woken() && scene.state().in_flight() == 1);
@@ -142,7 +146,7 @@ async fn whoever_may_try_a_node_waits_until_it_is_ready() {
 #[tokio::test]
 async fn whoever_waits_with_a_permit_gives_it_back_when_the_node_goes_down_or_its_time_is_over() {
     let mut scene = due();
-    let mut call = task::spawn(scene.balance.call(Scene::require_a()));
+    let mut call = scene.call_a();
     assert_pending!(call.poll());
     scene.cluster.set_health("a", Health::Down).unwrap();
     assert!(call.is_woken());
@@ -150,7 +154,7 @@ async fn whoever_waits_with_a_permit_gives_it_back_when_the_node_goes_down_or_it
     assert_eq!(scene.state().in_flight(), 0);
 
     let mut scene = due();
-    let mut call = task::spawn(scene.balance.call(Scene::require_a()));
+    let mut call = scene.call_a();
     assert_pending!(call.poll());
     scene.clock.advance(Duration::from_secs(10));
     // Somebody else looks at the time.

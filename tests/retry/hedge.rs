@@ -224,7 +224,9 @@ async fn a_hedge_that_would_stand_in_line_is_neither_sent_nor_paid_for() {
     let queue = Queue::new(10, SECOND);
     let mut pinned = scene.balance().key(ToC).queue(queue);
     let mut waiting = [1, 3].map(|request| task::spawn(pinned.call(request)));
-    waiting.iter_mut().for_each(|call| assert_pending!(call.poll()));
+    for call in &mut waiting {
+        assert_pending!(call.poll());
+    }
 
     let budget = Arc::new(Budget::new(0.0, 1).unwrap());
     let repeat = Cloned::new((|_: &u64| true) as fn(&u64) -> bool);
