@@ -210,12 +210,13 @@ impl NodeState {
     fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
         let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
         if let Ok(before) = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set) {
-            let came_up = before & DOWN != 0 && self.health().is_usable();
-            if came_up {
+            let is_usable = self.health().is_usable();
+            // It may have been down before it drained.
+            if before & (DOWN | DRAINING) != 0 && is_usable {
                 self.begin_slowly(self.common.clock.now());
             }
             if let Some(observer) = self.common.observer() {
-                observer.health_changed(self, came_up);
+                observer.health_changed(self, before & DOWN != 0 && is_usable);
             }
             self.common.turn_health_over();
         }

@@ -69,6 +69,17 @@ fn a_node_that_checks_find_up_again_warms_up() {
 }
 
 #[test]
+fn a_node_that_was_down_and_says_first_that_it_drains_warms_up_too() {
+    let world = warm();
+    for health in [Health::Down, Health::Draining] {
+        world.cluster.set_health("c", health).unwrap();
+        world.pass(20_000);
+    }
+    world.cluster.set_health("c", Health::Up).unwrap();
+    grows(&world, RoundRobin, "c");
+}
+
+#[test]
 fn a_node_that_joins_warms_up() {
     let world = warm();
     world.cluster.remove("e");
