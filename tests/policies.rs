@@ -34,7 +34,7 @@ enum Step {
     End { which: usize, verdict: Option<Verdict> },
     Insert { node: u8, weight: u16, priority: u8, zone: u8, limit: u32 },
     Remove { node: u8 },
-    Health { node: u8, up: bool },
+    Health { node: u8, health: Health },
     Admin { node: u8, admin: Admin },
     Weight { node: u8, weight: u16 },
     Sleep { millis: u64 },
@@ -47,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Some(Verdict::Failure(FailureKind::Response))),
         1 => Just(None),
     ];
+    let health = prop_oneof![2 => Just(Health::Up), 2 => Just(Health::Down), 1 => Just(Health::Draining)];
     let admin = prop_oneof![Just(Admin::Active), Just(Admin::Draining), Just(Admin::Down)];
     prop_oneof![
         12 => proptest::option::of(0..50_u64).prop_map(|key| Step::Pick { key }),
@@ -54,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (node.clone(), 0..6_u16, 0..3_u8, 0..3_u8, 0..4_u32)
             .prop_map(|(node, weight, priority, zone, limit)| Step::Insert { node, weight, priority, zone, limit }),
         1 => node.clone().prop_map(|node| Step::Remove { node }),
-        3 => (node.clone(), any::<bool>()).prop_map(|(node, up)| Step::Health { node, up }),
+        3 => (node.clone(), health).prop_map(|(node, health)| Step::Health { node, health }),
         1 => (node.clone(), admin).prop_map(|(node, admin)| Step::Admin { node, admin }),
         1 => (node, 0..6_u16).prop_map(|(node, weight)| Step::Weight { node, weight }),
         2 => (0..5_000_u64).prop_map(|millis| Step::Sleep { millis }),
@@ -68,17 +69,19 @@ fn eligible(version: &Version<u8>) -> Vec<String> {
     let weight = |of: &dyn Fn(&Member) -> bool| -> u64 {
         active.iter().filter(|m| of(m)).map(|m| u64::from(m.node.weight)).sum()
     };
-    let up = |m: &Member| m.state.health() != Health::Down;
+    let up = |m: &Member| m.state.health().is_usable();
+    let counts = |priority: u8| {
+        let stays = |m: &Member| m.node.priority == priority && m.state.health() != Health::Draining;
+        (weight(&|m| stays(m) && up(m)), weight(&stays))
+    };
     let health = |priority: u8| {
-        let all = weight(&|m| m.node.priority == priority);
-        let usable = weight(&|m| m.node.priority == priority && up(m));
+        let (usable, all) = counts(priority);
         (usable * 140).checked_div(all).unwrap_or(0).min(100)
     };
     let total = (0..3).map(health).sum::<u64>();
     let panics = |priority: u8| {
-        let all = weight(&|m| m.node.priority == priority);
-        let usable = weight(&|m| m.node.priority == priority && up(m));
-        total < 100 && usable * 100 < all * 50
+        let (usable, all) = counts(priority);
+        total < 100 && (usable == 0 || usable * 100 < all * 50)
     };
     let has_room = |m: &Member| m.node.max_in_flight.is_none_or(|limit| m.state.in_flight() < limit.get());
     active
@@ -131,8 +134,8 @@ fn run(policy: Arc<dyn Policy>, zone: Option<&str>, steps: &[Step]) -> Result<()
             Step::Remove { node } => {
                 cluster.remove(format!("n{node}"));
             }
-            Step::Health { node, up } => {
-                let _ = cluster.set_health(format!("n{node}"), if up { Health::Up } else { Health::Down });
+            Step::Health { node, health } => {
+                let _ = cluster.set_health(format!("n{node}"), health);
             }
             Step::Admin { node, admin } => {
                 let _ = cluster.set_admin(format!("n{node}"), admin);
@@ -273,6 +276,60 @@ fn backups_take_over_as_capacity_is_lost() {
         }
         let share = share_of_backups();
         assert!((share - expected).abs() < 0.02, "{down} down: {share} went to backups, not {expected}");
+    }
+}
+
+#[test]
+fn nodes_that_drain_are_no_lost_capacity() {
+    let nodes = (0..12).map(|i| (Node::new(format!("n{i:02}")).priority(u8::from(i >= 10)), i));
+    let cluster = Cluster::new(nodes).unwrap();
+    let health = |which: std::ops::Range<i32>, health| {
+        which.for_each(|i| cluster.set_health(format!("n{i:02}"), health).unwrap());
+    };
+    let balance = Balance::new(cluster.clone(), Random);
+    let chosen = || {
+        let mut chosen: Vec<_> = (0..2_000).map(|_| balance.pick(None).unwrap().0).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
+    };
+    // Neither do backups take over, nor is health ignored.
+    health(0..6, Health::Draining);
+    assert_eq!(chosen(), [6, 7, 8, 9]);
+    health(6..7, Health::Down);
+    assert_eq!(chosen(), [7, 8, 9]);
+    health(0..9, Health::Draining);
+    assert_eq!(chosen(), [9]);
+    // Three of four lost, and the backups have capacity for all.
+    health(5..8, Health::Down);
+    health(8..9, Health::Down);
+    health(9..10, Health::Up);
+    assert!(chosen().iter().all(|&node| node >= 9));
+    health(0..10, Health::Draining);
+    assert_eq!(chosen(), [10, 11]);
+}
+
+#[test]
+fn when_all_nodes_drain_they_are_still_used_unless_panic_is_off() {
+    let drain = |cluster: &Cluster<usize>| {
+        (0..4).for_each(|i| cluster.set_health(format!("{i}"), Health::Draining).unwrap());
+    };
+    for zone in [None, Some("z0"), Some("elsewhere")] {
+        let node = |i: usize| Node::new(i.to_string()).zone(format!("z{}", i % 2));
+        let cluster = Cluster::new((0..4).map(|i| (node(i), i))).unwrap();
+        drain(&cluster);
+        let levels = zone.map_or_else(Levels::default, |zone| Levels::default().zone(zone));
+        let balance = Balance::new(cluster.clone(), Random).levels(levels.clone());
+        let mut seen = [false; 4];
+        (0..1_000).for_each(|_| seen[balance.pick(None).unwrap().0] = true);
+        let stays = zone == Some("z0");
+        assert_eq!(seen, [true, !stays, true, !stays], "{zone:?}: zones hold in panic too");
+        let strict = balance.levels(levels.panic(0));
+        assert_eq!(strict.pick(None).unwrap_err().unhealthy, 4);
+        // The last one that does not drain is down: that is no better.
+        cluster.set_health("3", Health::Down).unwrap();
+        assert!(Balance::new(cluster.clone(), Random).pick(None).is_ok());
+        assert!(strict.pick(None).is_err());
     }
 }
 

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{Affinity, Error, NoNode, Queue, affinity::Wanted, service::Shared};
 use crate::{
-    cluster::{FailureKind, LoadGuard, NodeId, Verdict},
+    cluster::{FailureKind, LoadGuard, NodeId, Place, Verdict},
     placement::KeyHash,
 };
 
@@ -39,13 +39,25 @@ pub(super) async fn acquire<S, Req>(
 where
     S: Service<Req> + Clone + Send + Sync + 'static,
 {
+    let gate = shared.cluster.gate();
+    let mut place = None;
     loop {
         // Taken before the look at the cluster: no change falls in between.
-        let changed = pin!(shared.cluster.gate().changed());
+        let changed = pin!(gate.changed());
         search.leave_lost(&shared);
-        let candidate = match search.next(&shared) {
+        // Nobody queues up behind himself.
+        place = place.filter(|_| !search.busy.is_empty());
+        let next = search.next(&shared);
+        if let Some(place) = &place {
+            shared.hand_on(place);
+        }
+        let candidate = match next {
             Ok(Next::Ask(service, guard)) => Some((service, guard)),
-            Ok(Next::Wait) => None,
+            Ok(Next::Wait { for_room }) => {
+                // However long the line is: the request waits anyway.
+                place = if for_room { place.or_else(|| gate.enter(usize::MAX)) } else { None };
+                None
+            }
             Ok(Next::QueueUp(queue)) => match search.queue_up(&shared, queue).await {
                 Ok(candidate) => Some(candidate),
                 Err(error) => return Err(search.error(error)),
@@ -58,7 +70,7 @@ where
                 search.ask(service, guard);
                 poll_fn(|cx| Poll::Ready(search.poll_busy(cx))).await
             }
-            None => search.first_ready(changed).await,
+            None => search.first_ready(place.as_ref(), changed).await,
         };
         match answer {
             Poll::Ready(Ok((service, guard))) => {
@@ -66,6 +78,15 @@ where
             }
             Poll::Ready(Err((guard, error))) => search.give_up(guard, error),
             Poll::Pending => {}
+        }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Shared<S> {
+    /// Calls those behind to what the one at `place` leaves, or may not use because it tried that node before.
+    fn hand_on(&self, place: &Place<'_>) {
+        if place.is_shared() && self.could_pick(Wanted::default()) {
+            place.pass_on();
         }
     }
 }
@@ -90,8 +111,8 @@ pub(super) struct Search<S, E> {
 enum Next<S> {
     /// Asks this node too.
     Ask(S, LoadGuard),
-    /// Waits for those that it has asked.
-    Wait,
+    /// Waits for those that it has asked, and for others to have room if some are full.
+    Wait { for_room: bool },
     /// Waits for a node to have room.
     QueueUp(Queue),
 }
@@ -141,7 +162,7 @@ impl<S, E> Search<S, E> {
 impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
     /// Leaves nodes that were removed, changed or found down since they were asked.
     fn leave_lost(&mut self, shared: &Shared<S>) {
-        let lost = |(_, guard): &mut Candidate<S>| !shared.is_current(guard.member());
+        let lost = |(_, guard): &mut Candidate<S>| !shared.is_current(guard);
         for (_, guard) in self.busy.extract_if(.., lost) {
             self.tried.retain(|id| *id != guard.member().node.id);
             guard.withdraw();
@@ -150,7 +171,7 @@ impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
 
     fn next(&self, shared: &Shared<S>) -> Result<Next<S>, NoNode> {
         if self.busy.len() == MAX_BUSY {
-            return Ok(Next::Wait);
+            return Ok(Next::Wait { for_room: false });
         }
         let waits = !self.busy.is_empty();
         let queue = shared.queue.filter(|_| !waits);
@@ -160,7 +181,7 @@ impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
         }
         match (shared.pick(self.wanted()), queue) {
             (Ok((service, guard)), _) => Ok(Next::Ask(service, guard)),
-            (Err(_), _) if waits => Ok(Next::Wait),
+            (Err(why), _) if waits => Ok(Next::Wait { for_room: why.full > 0 }),
             (Err(why), Some(queue)) if why.full > 0 => Ok(Next::QueueUp(queue)),
             (Err(why), _) => Err(why),
         }
@@ -181,10 +202,7 @@ impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
                 return Err(Error::QueueTimeout(patience));
             }
             let picked = shared.pick(self.wanted());
-            // What this one leaves, or may not use because it tried that node before, is for those behind.
-            if place.is_shared() && shared.could_pick(Wanted::default()) {
-                place.pass_on();
-            }
+            shared.hand_on(&place);
             match picked {
                 Err(why) if why.full > 0 => {}
                 picked => return picked.map_err(Error::NoNode),
@@ -194,15 +212,20 @@ impl<S: Clone + Send + Sync + 'static, E> Search<S, E> {
 }
 
 impl<S, E> Search<S, E> {
-    /// The first of the busy nodes to be ready or to fail, taken out. Pending if the cluster changes before.
+    /// The first of the busy nodes to be ready or to fail, taken out. Pending if the cluster changes before, or whoever
+    /// stands at `place` is called.
     async fn first_ready<Req>(
         &mut self,
+        place: Option<&Place<'_>>,
         mut changed: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<Result<Candidate<S>, (LoadGuard, E)>>
     where
         S: Service<Req, Error = E>,
     {
         poll_fn(|cx| match self.poll_busy(cx) {
+            Poll::Pending if place.is_some_and(|place| place.poll_called(cx).is_ready()) => {
+                Poll::Ready(Poll::Pending)
+            }
             Poll::Pending => changed.as_mut().poll(cx).map(|()| Poll::Pending),
             ready @ Poll::Ready(_) => Poll::Ready(ready),
         })

@@ -10,7 +10,7 @@ use std::{
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
 use crate::{
-    cluster::{Admin, Cluster, Endpoint, Member, NodeId, Permit, Version},
+    cluster::{Admin, Cluster, Endpoint, LoadGuard, Member, NodeId, Permit, Version},
     rng::Rng,
 };
 
@@ -20,7 +20,8 @@ use crate::{
 /// for moves its share to the next priority. Within a priority, nodes of the own zone take the traffic that begins in
 /// it; when they are too few for that, the rest spills over to the other zones by capacity. When all priorities together
 /// have too few healthy nodes and fewer than `panic` of a priority's are healthy, it ignores health: the few left would
-/// break under the load. Capacity is counted in weights.
+/// break under the load. Capacity is counted in weights. Nodes that told a check that they drain are no capacity, neither
+/// healthy nor lost: only where all that are left do so, that is panic too, and they are used.
 ///
 /// The arithmetic is Envoy's (priority levels with an overprovisioning factor, panic threshold, zone-aware routing).
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ pub(super) struct Chooser<S> {
     /// In the order of priority.
     tiers: Vec<Tier>,
     levels: Levels,
-    /// The epoch of health that the groups' usable capacity was counted in.
+    /// The epoch of health that the groups' capacity was counted in.
     counted: AtomicU64,
     counting: Mutex<()>,
 }
@@ -88,7 +89,10 @@ struct Group {
     /// Where each of the nodes is in the version.
     endpoints: Vec<u32>,
     picker: Box<dyn Picker>,
-    capacity: u64,
+    /// The weight of all nodes, of those that do not drain, and of those that take traffic. The latter two follow their
+    /// health.
+    weight: u64,
+    capacity: AtomicU64,
     usable: AtomicU64,
 }
 
@@ -139,27 +143,25 @@ impl<S> Chooser<S> {
                             .map(|&index| Arc::clone(&version.endpoints()[index as usize].member));
                         let nodes = Nodes::new(members.collect(), cluster.origin());
                         let picker = policy.picker(&nodes, before.map(|group| &*group.picker));
-                        let capacity = capacity(&nodes, |_| true);
-                        Group {
-                            nodes,
-                            endpoints: indices,
-                            picker,
-                            capacity,
-                            usable: AtomicU64::new(capacity),
-                        }
+                        let weight = weigh(&nodes, |_| true);
+                        let (capacity, usable) = Default::default();
+                        Group { nodes, endpoints: indices, picker, weight, capacity, usable }
                     })
                 });
                 Tier { priority, groups, zones }
             })
             .collect();
-        // An epoch that never was, so that the first pick counts.
-        Self {
+        let chooser = Self {
             version,
             tiers,
             levels: levels.clone(),
+            // An epoch that never was, so that the first pick counts anew.
             counted: AtomicU64::new(u64::MAX),
             counting: Mutex::new(()),
-        }
+        };
+        // Before that, requests that wait ask whether there is panic.
+        chooser.count_capacity();
+        chooser
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -248,11 +250,7 @@ impl<S> Chooser<S> {
     #[inline]
     fn health(&self, tier: &Tier) -> u64 {
         let (usable, capacity) = (tier.usable(), tier.capacity());
-        if usable == capacity {
-            100
-        } else {
-            (usable * self.levels.overprovisioning / capacity.max(1)).min(100)
-        }
+        if usable == capacity { 100 } else { (usable * self.levels.overprovisioning / capacity).min(100) }
     }
 
     fn total_health(&self) -> u64 {
@@ -264,25 +262,27 @@ impl<S> Chooser<S> {
         total_health < 100 && tier.usable() * 100 < tier.capacity() * self.levels.panic
     }
 
-    /// Counts the usable capacity anew, unless another thread is at it.
+    /// Counts the capacity anew, unless another thread is at it.
     #[cold]
     fn count(&self, epoch: u64) {
         // Of two counts at once, the older could overwrite the newer.
         let Ok(_alone) = self.counting.try_lock() else { return };
         // Before the count: a change during it is then counted again.
         self.counted.store(epoch, Ordering::Relaxed);
-        self.count_usable();
+        self.count_capacity();
     }
 
-    /// Counts the usable capacity anew, after any count that is under way.
+    /// Counts the capacity anew, after any count that is under way.
     pub(super) fn recount(&self) {
         let _alone = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count_usable();
+        self.count_capacity();
     }
 
-    fn count_usable(&self) {
+    fn count_capacity(&self) {
         for group in self.tiers.iter().flat_map(|tier| tier.groups.iter().flatten()) {
-            let usable = capacity(&group.nodes, |member| member.state.is_usable());
+            let capacity = weigh(&group.nodes, |member| !member.state.is_draining());
+            let usable = weigh(&group.nodes, |member| member.state.is_usable());
+            group.capacity.store(capacity, Ordering::Relaxed);
             group.usable.store(usable, Ordering::Relaxed);
         }
     }
@@ -292,7 +292,7 @@ impl<S> Chooser<S> {
         let mut why = NoNode::default();
         for member in self.version.iter() {
             let is_inactive = !member.node.takes_new_picks();
-            self.count_out(member, is_inactive, cx, &mut why);
+            self.count_out(member, is_inactive, member.state.is_usable(), cx, &mut why);
         }
         why
     }
@@ -302,15 +302,22 @@ impl<S> Chooser<S> {
     pub(super) fn explain_pinned(&self, id: &NodeId, cx: &PickCx<'_>) -> NoNode {
         let mut why = NoNode { is_pinned: true, ..NoNode::default() };
         if let Some(endpoint) = self.version.get(id) {
-            let is_inactive = endpoint.member.node.admin == Admin::Down;
-            self.count_out(&endpoint.member, is_inactive, cx, &mut why);
+            let Member { node, state, .. } = &*endpoint.member;
+            self.count_out(&endpoint.member, node.admin == Admin::Down, state.is_fit(), cx, &mut why);
         }
         why
     }
 
-    fn count_out(&self, member: &Member, is_inactive: bool, cx: &PickCx<'_>, why: &mut NoNode) {
+    fn count_out(
+        &self,
+        member: &Member,
+        is_inactive: bool,
+        is_well: bool,
+        cx: &PickCx<'_>,
+        why: &mut NoNode,
+    ) {
         // A node that is down stays so when it has less to do: it is full only where health is ignored.
-        let may_be_used = || member.state.is_usable() || self.ignores_health(member);
+        let may_be_used = || is_well || self.ignores_health(member);
         let count = if is_inactive {
             &mut why.inactive
         } else if cx.was_tried(member) {
@@ -323,11 +330,12 @@ impl<S> Chooser<S> {
         *count += 1;
     }
 
-    /// Whether a node that was chosen before is as it was then, and not down since.
-    pub(super) fn is_current(&self, member: &Member) -> bool {
+    /// Whether the node that a request was counted in on is as it was then, and not lost since.
+    pub(super) fn is_current(&self, guard: &LoadGuard) -> bool {
+        let member = guard.member();
         let known = self.version.get(&member.node.id).map(|endpoint| &*endpoint.member);
         known.is_some_and(|known| std::ptr::eq(known, member))
-            && (member.state.is_fit() || self.ignores_health(member))
+            && (guard.may_wait() || self.ignores_health(member))
     }
 
     /// Whether the node's priority is in panic.
@@ -373,15 +381,16 @@ impl Group {
         let (index, point) = (cx.rng.below(self.nodes.len()), cx.rng.unit());
         let member = self.nodes.get(index)?;
         let ramp = member.state.ramp(now)?;
-        let times_even =
-            f64::from(member.node.weight) * self.nodes.len() as f64 / self.capacity.max(1) as f64;
+        let times_even = f64::from(member.node.weight) * self.nodes.len() as f64 / self.weight as f64;
         (point < ramp.floor * times_even && cx.can_take(member)).then_some(index)
     }
 }
 
 impl Tier {
+    /// At least 1, so that a tier whose nodes all drain has no health.
     fn capacity(&self) -> u64 {
-        self.groups.iter().flatten().map(|group| group.capacity).sum()
+        let groups = self.groups.iter().flatten();
+        groups.map(|group| group.capacity.load(Ordering::Relaxed)).sum::<u64>().max(1)
     }
 
     fn usable(&self) -> u64 {
@@ -390,12 +399,12 @@ impl Tier {
 
     /// How many of 1000 requests stay in the own zone.
     fn own_share(&self, panic: bool) -> u64 {
-        let weigh = |group: &Option<Group>| {
+        let part = |group: &Option<Group>| {
             group
                 .as_ref()
-                .map_or(0, |group| if panic { group.capacity } else { group.usable.load(Ordering::Relaxed) })
+                .map_or(0, |group| if panic { group.weight } else { group.usable.load(Ordering::Relaxed) })
         };
-        let [own, other] = [weigh(&self.groups[0]), weigh(&self.groups[1])];
+        let [own, other] = [part(&self.groups[0]), part(&self.groups[1])];
         // Requests begin in this zone for 1 / zones of all; its nodes can serve own / (own + other) of all.
         (own * self.zones * 1000 / (own + other).max(1)).min(1000)
     }
@@ -437,7 +446,7 @@ fn spread(key: u64) -> u64 {
     Rng::seeded(key).next_u64()
 }
 
-fn capacity(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {
+fn weigh(nodes: &Nodes, counts: impl Fn(&Member) -> bool) -> u64 {
     nodes.iter().filter(|member| counts(member)).map(|member| u64::from(member.node.weight)).sum()
 }
 

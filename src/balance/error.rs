@@ -93,7 +93,7 @@ impl<E: error::Error + 'static> error::Error for Error<E> {
 pub struct NoNode {
     /// Nodes that are draining, have weight 0 or are down by the operator's word.
     pub inactive: usize,
-    /// Nodes that health checks found down, or that are ejected for what became of their requests.
+    /// Nodes that health checks found down or draining, or that are ejected for what became of their requests.
     pub unhealthy: usize,
     /// Nodes that have as much in flight as they may.
     pub full: usize,

@@ -161,11 +161,9 @@ impl<S: Send + Sync + 'static, K, J, C> Balance<S, K, J, C> {
         let shared = &self.shared;
         let (key, affinity) = (self.key.key(&request), self.key.affinity(&request));
         let (judge, complete) = (self.judge.clone(), self.complete.clone());
-        // Whoever comes while others wait stands behind them.
-        let crowded = shared.queue.is_some() && shared.cluster.gate().is_crowded();
         let wanted = Wanted { key, affinity: affinity.as_ref(), tried };
         let search = || Search::new(key, affinity.clone(), tried.to_vec());
-        let search = if crowded {
+        let search = if shared.is_crowded() {
             search()
         } else {
             match shared.pick(wanted) {
@@ -247,6 +245,12 @@ impl<S: Send + Sync + 'static> Shared<S> {
         shared
     }
 
+    /// Whether others wait in the queue: whoever comes then stands behind them.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.queue.is_some() && self.cluster.gate().is_crowded()
+    }
+
     /// Whether a node that is not among those tried could take a request.
     pub(super) fn could_pick(&self, wanted: Wanted<'_>) -> bool {
         let chooser = self.chooser.load();
@@ -258,9 +262,9 @@ impl<S: Send + Sync + 'static> Shared<S> {
         }
     }
 
-    /// Whether a request may go on waiting for a node that it has chosen.
-    pub(super) fn is_current(&self, member: &Member) -> bool {
-        self.chooser.load().is_current(member)
+    /// Whether a request may go on waiting for the node that it is counted in on.
+    pub(super) fn is_current(&self, guard: &LoadGuard) -> bool {
+        self.chooser.load().is_current(guard)
     }
 
     /// Whether health is ignored where this node is, because too few of its kind are left.

@@ -25,8 +25,8 @@ pub(crate) trait Observer: Send + Sync {
     /// A request failed that was sent in this term.
     fn failed(&self, state: &NodeState, term: Term, kind: FailureKind);
 
-    /// A request succeeded that was sent in this term: the first one after others failed.
-    fn recovered(&self, state: &NodeState, term: Term);
+    /// A request succeeded: the first one after others failed.
+    fn recovered(&self, state: &NodeState);
 
     /// It is time to compare the nodes, or later.
     fn sweep(&self);

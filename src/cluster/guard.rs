@@ -138,6 +138,13 @@ impl LoadGuard {
         &self.member
     }
 
+    /// Whether the request may go on waiting for its node: that is not down, nor ejected unless it is this request that
+    /// tries it.
+    pub(crate) fn may_wait(&self) -> bool {
+        let state = &*self.member.state;
+        state.is_fit() || self.progress.is(Progress::PROBE) && state.may_be_tried(self.progress.term())
+    }
+
     /// Says what the answer was worth, as its head arrives. Only the first call counts.
     #[inline]
     pub fn judge(&mut self, verdict: Verdict) {
@@ -187,13 +194,11 @@ impl LoadGuard {
     fn recover(&self, marks: u64) {
         let state = &*self.member.state;
         let was_failing = state.recover(marks);
+        if was_failing && let Some(observer) = state.common.observer() {
+            observer.recovered(state);
+        }
         if self.progress.is(Progress::PROBE) {
             self.report(Probe::Passed);
-        } else if was_failing
-            && !self.progress.is(Progress::IN_PANIC)
-            && let Some(observer) = state.common.observer()
-        {
-            observer.recovered(state, self.progress.term());
         }
     }
 

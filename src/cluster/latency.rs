@@ -83,7 +83,8 @@ impl Latency {
     /// Whether failures put it aside. Once the time is up, it stays aside while one request tries it.
     pub(crate) fn is_suspended(&self, now: Stamp, in_flight: u32) -> bool {
         let (streak, until) = unpack(self.failing.load(Relaxed));
-        streak > 0 && (in_flight > 0 || now.after(until) == 0)
+        // Not by the order of the two: half of all stamps on, the past would pass for the future.
+        streak > 0 && (in_flight > 0 || until.wrapping_sub(now.0) <= LONGEST_SUSPENSION)
     }
 
     #[inline]
@@ -210,6 +211,16 @@ mod tests {
         assert!(!latency.is_suspended(at(now), 5));
         latency.failed(at(now));
         assert_eq!(latency.streak(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_left_alone_for_long_is_not_suspended_anew() {
+        let latency = Latency::new(Some(0.01), at(0));
+        latency.failed(at(1000));
+        for days in [1, 24, 25, 30, 50] {
+            let now = at(days * 86_400_000);
+            assert!(!latency.is_suspended(now, 0), "after {days} days");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ use arc_swap::ArcSwap;
 
 pub(crate) use self::{
     common::{Attention, Common, NEVER, Observer, Permit, Probe, nanos},
-    gate::Gate,
+    gate::{Gate, Place},
     latency::Stamp,
     state::Term,
 };

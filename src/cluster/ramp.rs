@@ -13,7 +13,7 @@ use super::common::nanos;
 /// it from starving: each brings it `min_share` of its share past the policy, which might otherwise wait for ever for
 /// a latency that it likes.
 ///
-/// Nodes return when checks find them up again and when their ejection is over. Within the first `window` of a cluster's
+/// Nodes return when checks find them up again, or draining no longer, and when their ejection is over. Within the first `window` of a cluster's
 /// life nobody is slowed down, as then all are new. The curve is Envoy's.
 ///
 /// ```

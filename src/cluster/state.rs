@@ -24,7 +24,7 @@ pub enum Health {
     /// Takes traffic.
     Up,
     /// Says of itself that it will go away: finishes what it has and serves clients that are pinned to it; gets no new
-    /// picks, unless so few nodes are up that health is ignored (panic mode).
+    /// picks, unless so few of the nodes that stay are up that health is ignored (panic mode).
     Draining,
     /// Takes no traffic, unless so few nodes are up that health is ignored (panic mode).
     Down,
@@ -210,12 +210,13 @@ impl NodeState {
     fn mark_health(&self, mark: impl Fn(u64) -> Option<u64>) {
         let set = |gauge: u64| mark(gauge & CHECKED).map(|mark| gauge & !CHECKED | mark);
         if let Ok(before) = self.gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set) {
-            let came_up = before & DOWN != 0 && self.health().is_usable();
-            if came_up {
+            let is_usable = self.health().is_usable();
+            // It may have been down before it drained.
+            if before & (DOWN | DRAINING) != 0 && is_usable {
                 self.begin_slowly(self.common.clock.now());
             }
             if let Some(observer) = self.common.observer() {
-                observer.health_changed(self, came_up);
+                observer.health_changed(self, before & DOWN != 0 && is_usable);
             }
             self.common.turn_health_over();
         }
@@ -225,6 +226,11 @@ impl NodeState {
     /// [`OutlierDetection`](crate::health::OutlierDetection).
     pub fn is_ejected(&self) -> bool {
         self.gauge.load(Ordering::Relaxed) & EJECTED != 0
+    }
+
+    /// Whether it told checks that it drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.gauge.load(Ordering::Relaxed) & DRAINING != 0
     }
 
     /// Whether it takes traffic, as far as checks and its traffic tell.
@@ -326,6 +332,12 @@ impl NodeState {
     #[inline]
     pub(crate) fn is_fit(&self) -> bool {
         self.gauge.load(Ordering::Relaxed) & UNFIT == 0
+    }
+
+    /// Whether a request that tries it by a permit of this term may still do so.
+    pub(super) fn may_be_tried(&self, term: Term) -> bool {
+        let gauge = self.gauge.load(Ordering::Relaxed);
+        gauge & DOWN == 0 && Term::of(gauge) == term
     }
 
     /// Whether it can take a request, or could but for its health if that is ignored.

@@ -145,6 +145,24 @@ async fn a_required_node_that_is_full_is_waited_for() {
     assert_eq!(assert_ready!(third.poll()).unwrap(), "a");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_required_node_that_is_full_and_drains_is_waited_for() {
+    let stage = Stage::default();
+    let cluster = stage.cluster(3, 1);
+    cluster.set_health("a", Health::Draining).unwrap();
+    let queue = Queue::new(10, Duration::from_secs(5));
+    let mut balance = Balance::new(cluster, RoundRobin).key(ToA).queue(queue);
+    let mut first = task::spawn(balance.call(1));
+    assert_pending!(first.poll());
+    let mut second = task::spawn(balance.call(2));
+    assert_pending!(second.poll());
+    stage.answer(1, Ok(()));
+    assert_ready!(first.poll()).unwrap();
+    assert_pending!(second.poll());
+    stage.answer(2, Ok(()));
+    assert_eq!(assert_ready!(second.poll()).unwrap(), "a");
+}
+
 #[tokio::test]
 async fn the_answer_of_a_required_node_stands() {
     let stage = Stage::default();

@@ -247,3 +247,41 @@ fn pinned_requests_are_refused_while_the_node_is_out() {
     assert!(!world.is_out("a"));
     assert_eq!(send(&balance, 10, |_| Verdict::Success)["a"], 10);
 }
+
+#[test]
+fn successes_break_a_row_whatever_else_succeeds_in_between() {
+    let world = World::new(OutlierDetection::new(), named(4));
+    let balance = world.balance(RoundRobin);
+    let mut old = world.start("b");
+    world.eject("b");
+    world.pass(5000);
+    pick(&balance).judge(Verdict::Success);
+    assert!(!world.is_out("b"));
+    (0..4).for_each(|_| world.start("b").judge(FAILED));
+    // One that was sent before the ejection, and many that were not.
+    old.judge(Verdict::Success);
+    (0..100).for_each(|_| world.start("b").judge(Verdict::Success));
+    world.start("b").judge(FAILED);
+    assert!(!world.is_out("b"));
+}
+
+#[test]
+fn nodes_that_drain_leave_no_more_of_the_others_to_be_ejected() {
+    let world = World::new(OutlierDetection::new(), named(10));
+    for node in ["a", "b", "c", "d", "e", "f"] {
+        world.cluster.set_health(node, Health::Draining).unwrap();
+    }
+    for node in ["g", "h", "i", "j"] {
+        (0..5).for_each(|_| world.start(node).judge(FAILED));
+    }
+    assert_eq!(world.ejections.list().len(), 2, "half of those that take part");
+    world.cluster.set_health("i", Health::Draining).unwrap();
+    assert_eq!(world.ejections.list().len(), 1, "half of three");
+    for node in ["a", "b", "c", "d", "e", "f", "i"] {
+        world.cluster.set_health(node, Health::Up).unwrap();
+    }
+    for node in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        (0..5).for_each(|_| world.start(node).judge(FAILED));
+    }
+    assert_eq!(world.ejections.list().len(), 5);
+}

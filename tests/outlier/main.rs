@@ -6,3 +6,4 @@ mod probing;
 mod returning;
 mod stress;
 mod support;
+mod waiting;

@@ -69,6 +69,17 @@ fn a_node_that_checks_find_up_again_warms_up() {
 }
 
 #[test]
+fn a_node_that_was_down_and_says_first_that_it_drains_warms_up_too() {
+    let world = warm();
+    for health in [Health::Down, Health::Draining] {
+        world.cluster.set_health("c", health).unwrap();
+        world.pass(20_000);
+    }
+    world.cluster.set_health("c", Health::Up).unwrap();
+    grows(&world, RoundRobin, "c");
+}
+
+#[test]
 fn a_node_that_joins_warms_up() {
     let world = warm();
     world.cluster.remove("e");
@@ -157,4 +168,19 @@ fn a_slow_start_that_makes_no_sense_is_refused() {
     let build = |slow_start| Cluster::builder().slow_start(slow_start).build([(Node::new("a"), ())]);
     assert!(matches!(build(SlowStart::new(Duration::ZERO)), Err(ClusterError::SlowStart(_))));
     assert!(matches!(build(WINDOW.aggression(-1.0)), Err(ClusterError::SlowStart(_))));
+}
+
+#[test]
+fn a_node_that_was_forgotten_while_it_was_out_is_released_by_its_new_place() {
+    let world = World::new(OutlierDetection::new(), named(6));
+    world.eject("b");
+    world.cluster.remove("b");
+    world.cluster.remove("c");
+    world.pass(301_000);
+    world.cluster.insert(Node::new("b"), ()).unwrap();
+    assert!(!world.is_out("b"));
+    world.eject("b");
+    assert!(world.ejections.release("b"));
+    assert!(!world.is_out("b"));
+    assert!(!world.ejections.release("b"));
 }

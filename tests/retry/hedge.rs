@@ -9,8 +9,9 @@ use std::{
 };
 
 use buttress::{
-    balance::{Budget, Error, Hedge},
+    balance::{Affinity, Budget, Cloned, Error, Hedge, KeyOf, Queue, Retry},
     cluster::{Health, LoadGuard},
+    placement::KeyHash,
     rng::Rng,
 };
 use tokio::time::{Instant, sleep};
@@ -200,4 +201,38 @@ async fn a_budget_bounds_the_hedges_when_everything_is_slow() {
     }
     let hedged = scene.state('b').requests();
     assert!(hedged.abs_diff(20) <= 1, "{hedged} of 200");
+}
+
+/// Everything goes to `c`.
+#[derive(Clone)]
+struct ToC;
+
+impl KeyOf<u64> for ToC {
+    fn key(&self, _: &u64) -> Option<KeyHash> {
+        None
+    }
+
+    fn affinity(&self, _: &u64) -> Option<Affinity> {
+        Some(Affinity::Require("c".into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_would_stand_in_line_is_neither_sent_nor_paid_for() {
+    let scene = Scene::new(&[Act::Status(200, ms(100)), OK, Act::Hang]);
+    scene.cluster.set_max_in_flight("c", 1).unwrap();
+    let queue = Queue::new(10, SECOND);
+    let mut pinned = scene.balance().key(ToC).queue(queue);
+    let mut waiting = [1, 3].map(|request| task::spawn(pinned.call(request)));
+    for call in &mut waiting {
+        assert_pending!(call.poll());
+    }
+
+    let budget = Arc::new(Budget::new(0.0, 1).unwrap());
+    let repeat = Cloned::new((|_: &u64| true) as fn(&u64) -> bool);
+    let mut retry =
+        Retry::new(scene.balance().queue(queue), repeat).hedge(hedge()).budget(Arc::clone(&budget));
+    assert_eq!(retry.call(0).await.unwrap().node, 'a');
+    assert_eq!(scene.log.nodes(0), "a");
+    assert!(budget.withdraw());
 }

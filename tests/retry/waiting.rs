@@ -7,11 +7,12 @@ use std::{
         atomic::{AtomicU8, AtomicU32, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use buttress::{
-    balance::{Balance, Cloned, Error, Retry},
-    cluster::{Admin, Cluster, Health, Node},
+    balance::{Balance, Cloned, Error, Queue, Retry},
+    cluster::{Admin, Cluster, Health, LoadGuard, Node},
 };
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::Service;
@@ -186,4 +187,50 @@ async fn whoever_waits_sleeps() {
     assert_eq!(requests(&cluster), [1, 1, 1]);
     drop(call);
     assert_eq!(requests(&cluster), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_full_is_asked_as_soon_as_it_has_room() {
+    for queue in [None, Some(Queue::new(10, Duration::from_secs(5))), Some(Queue::new(1, Duration::ZERO))] {
+        let (_, cluster) = doors(&[SHUT, OPEN]);
+        cluster.set_max_in_flight("b", 1).unwrap();
+        let member = cluster.get("b").unwrap().member.clone();
+        let taken = LoadGuard::start(&member).unwrap();
+        let mut balance = Balance::new(cluster.clone(), First);
+        if let Some(queue) = queue {
+            balance = balance.queue(queue);
+        }
+        let mut calls: Vec<_> = (0..3).map(|request| task::spawn(balance.call(request))).collect();
+        for call in &mut calls {
+            assert_pending!(call.poll());
+            assert_pending!(call.poll());
+            assert!(!call.is_woken());
+        }
+        drop(taken);
+        // Each hands the room on when it is done, to the first of those behind.
+        for call in &mut calls {
+            assert!(call.is_woken());
+            assert_ready!(call.poll()).unwrap();
+        }
+        assert_eq!(requests(&cluster), [0, 4]);
+    }
+}
+
+#[tokio::test]
+async fn whoever_leaves_hands_the_room_on() {
+    let (_, cluster) = doors(&[SHUT, OPEN]);
+    cluster.set_max_in_flight("b", 1).unwrap();
+    let member = cluster.get("b").unwrap().member.clone();
+    let taken = LoadGuard::start(&member).unwrap();
+    let mut balance = Balance::new(cluster.clone(), First);
+    let mut first = task::spawn(balance.call(1));
+    let mut second = task::spawn(balance.call(2));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    drop(taken);
+    assert!(first.is_woken() && !second.is_woken());
+    drop(first);
+    assert!(second.is_woken());
+    assert_ready!(second.poll()).unwrap();
+    assert_eq!(requests(&cluster), [0, 2]);
 }

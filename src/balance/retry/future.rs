@@ -208,6 +208,7 @@ where
             || *this.tries >= rules.tries.get()
             || !repeat.may_hedge(this.kept)
             || balance.shared.is_in_panic(slow)
+            || balance.shared.is_crowded()
         {
             return;
         }

@@ -48,7 +48,7 @@ pub(super) struct Detector {
 /// What is known of one node.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// In the cluster, active, and with a weight.
+    /// In the cluster, active, with a weight, and not draining.
     pub(super) is_member: bool,
     /// Not down by what checks say.
     is_up: bool,
@@ -202,11 +202,9 @@ impl Detector {
         self.sweep(now, fleet);
     }
 
-    /// A request succeeded that was sent in `term`.
-    pub(super) fn succeeded(&mut self, node: usize, term: Term) {
-        if self.is_in_service(node, term) {
-            self.records[node].streaks = Streaks::default();
-        }
+    /// A request succeeded, whenever it was sent: only the first success after a failure is told, and it may be that one.
+    pub(super) fn succeeded(&mut self, node: usize) {
+        self.records[node].streaks = Streaks::default();
     }
 
     /// Compares the nodes with each other, if it is time.

@@ -116,7 +116,7 @@ impl Ejections {
         self.watch.total(cause)
     }
 
-    /// Lets a node back in, whatever is held against it. False if it is not out.
+    /// Lets a node of the cluster back in, whatever is held against it. False if it is not out.
     pub fn release(&self, node: impl Into<NodeId>) -> bool {
         self.watch.release(&node.into())
     }

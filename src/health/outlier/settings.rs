@@ -228,7 +228,8 @@ impl OutlierDetection {
         self
     }
 
-    /// Sets how many per cent of the nodes that are active and have a weight may be ejected at once (default: 50).
+    /// Sets how many per cent of the nodes that are active, have a weight and do not drain may be ejected at once
+    /// (default: 50).
     ///
     /// When there are so many and another one fails, it takes the place of one that has been out for a while.
     pub fn max_share(mut self, percent: u32) -> Self {

@@ -60,7 +60,7 @@ impl World {
 
     fn succeed(&mut self, node: usize) {
         self.counters.0[node].0 += 1;
-        self.detector.succeeded(node, self.terms[node]);
+        self.detector.succeeded(node);
     }
 
     fn sweep(&mut self) {
@@ -368,7 +368,7 @@ fn what_was_sent_before_an_ejection_changes_nothing_after_it() {
     let mut world = World::new(OutlierDetection::new(), 4);
     let before = world.terms[0];
     world.eject(0);
-    world.detector.succeeded(0, before);
+    world.detector.succeeded(0);
     for _ in 0..20 {
         world.detector.failed(0, before, FailureKind::Response, world.now, &world.counters);
     }

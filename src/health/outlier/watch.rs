@@ -36,6 +36,8 @@ struct Known {
     state: Arc<NodeState>,
     /// Has not left.
     is_here: bool,
+    /// What its description says of that.
+    takes_new_picks: bool,
 }
 
 impl Nodes {
@@ -47,6 +49,13 @@ impl Nodes {
     fn find(&self, state: &NodeState) -> Option<usize> {
         let slot = state.slot();
         self.get(slot).is_some_and(|known| std::ptr::eq(&raw const *known.state, state)).then_some(slot)
+    }
+}
+
+impl Known {
+    /// A node that drains is not among those that ejections take a share of.
+    fn takes_part(&self) -> bool {
+        self.is_here && self.takes_new_picks && !self.state.is_draining()
     }
 }
 
@@ -112,7 +121,8 @@ impl Watch {
 
     pub(super) fn release(&self, id: &NodeId) -> bool {
         self.tell(|inside, now| {
-            let is_named = |slot: &usize| inside.nodes.get(*slot).is_some_and(|known| known.id == *id);
+            let is_named =
+                |slot: &usize| inside.nodes.get(*slot).is_some_and(|known| known.is_here && known.id == *id);
             let slot = inside.detector.ejected().map(|(slot, _)| slot).find(is_named);
             slot.is_some_and(|slot| inside.detector.release(slot, now))
         })
@@ -156,24 +166,24 @@ impl Observer for Watch {
                     nodes.resize_with(slot + 1, || None);
                     detector.reserve(slot + 1);
                 }
-                match &mut nodes[slot] {
-                    Some(known) if Arc::ptr_eq(&known.state, state) => known.is_here = true,
-                    place => {
-                        detector.enroll(slot, state.sent());
-                        let (id, state) = (member.node.id.clone(), Arc::clone(state));
-                        *place = Some(Known { id, state, is_here: true });
-                    }
+                let place = &mut nodes[slot];
+                if place.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.state, state)) {
+                    detector.enroll(slot, state.sent());
                 }
-                detector.set_member(slot, member.node.takes_new_picks());
-                detector.set_up(slot, state.health().is_usable());
+                let (id, state) = (member.node.id.clone(), Arc::clone(state));
+                let takes_new_picks = member.node.takes_new_picks();
+                let known = place.insert(Known { id, state, is_here: true, takes_new_picks });
+                detector.set_member(slot, known.takes_part());
+                detector.set_up(slot, known.state.health().is_usable());
             }
             detector.settle(now);
         });
     }
 
     fn health_changed(&self, state: &NodeState, came_up: bool) {
-        self.tell_of(state, |detector, _, node, now| {
+        self.tell_of(state, |detector, nodes, node, now| {
             // Looked at again under the lock: of two changes at once the last to come here finds what holds.
+            detector.set_member(node, nodes.get(node).is_some_and(Known::takes_part));
             detector.set_up(node, state.health().is_usable());
             if came_up && state.health() == Health::Up {
                 detector.release(node, now);
@@ -186,8 +196,8 @@ impl Observer for Watch {
         self.tell_of(state, |detector, nodes, node, now| detector.failed(node, term, kind, now, nodes));
     }
 
-    fn recovered(&self, state: &NodeState, term: Term) {
-        self.tell_of(state, |detector, _, node, _| detector.succeeded(node, term));
+    fn recovered(&self, state: &NodeState) {
+        self.tell_of(state, |detector, _, node, _| detector.succeeded(node));
     }
 
     fn sweep(&self) {

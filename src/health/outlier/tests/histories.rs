@@ -106,7 +106,7 @@ impl History {
             6 => self.fail(node, Term::default()),
             7 => {
                 self.counters.0[node].0 += 1;
-                self.detector.succeeded(node, term);
+                self.detector.succeeded(node);
             }
             8 => {
                 let latency = [0.001, 0.02, 3.0][self.rng.below(3)];
