@@ -16,6 +16,7 @@ use buttress::{
 pub(crate) const MOST_EJECTED: usize = crate::schedule::NODES / 2;
 
 /// Prints the figures, though the test passes: test runners capture only what goes through `print!` and its like.
+#[allow(clippy::explicit_write, reason = "see above")]
 pub(crate) fn publish(what: &str, figures: &Figures) {
     writeln!(io::stderr(), "chaos {what}: {figures}").unwrap();
 }

@@ -154,7 +154,7 @@ async fn an_error_is_judged_by_what_the_service_said() {
     });
     let route = Route::new(Routes::new([(Rule::path("/slow"), slow)]).unwrap());
     let failed = route.clone().oneshot(get("/slow")).await.unwrap_err();
-    assert!(failed.source().is_some_and(|source| source.is::<io::Error>()), "{failed:?}");
+    assert!(failed.source().is_some_and(<dyn std::error::Error>::is::<io::Error>), "{failed:?}");
     assert_eq!(failed.failure(), Some(FailureKind::Timeout));
 
     for (uri, status) in [("/", StatusCode::NOT_FOUND), ("//", StatusCode::BAD_REQUEST)] {
