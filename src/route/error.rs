@@ -105,11 +105,11 @@ pub enum Unmatched {
 #[non_exhaustive]
 pub enum Error<E> {
     /// The request was sent nowhere.
-    #[error(transparent)]
+    #[error("{0}")]
     Unmatched(#[from] Unmatched),
     /// The service that the request is for failed.
-    #[error(transparent)]
-    Service(E),
+    #[error("the service failed")]
+    Service(#[source] E),
 }
 
 #[cfg(feature = "proxy")]

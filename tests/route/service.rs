@@ -1,14 +1,18 @@
 //! The service: whom it calls, when, and with what.
 
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
 use std::task::{Context, Poll};
 
+use buttress::balance::http::NodeError;
+use buttress::cluster::FailureKind;
 use buttress::forward::ProxyError;
 use buttress::route::{BadPath, Error, Matched, Route, Routes, Rule, Unmatched};
 use http::{Request, StatusCode};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt, service_fn};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 
 use super::get;
 
@@ -140,4 +144,21 @@ fn a_service_that_is_not_ready_keeps_nobody_else_waiting() {
     assert!(poll_ready(&mut route).is_ready());
     assert_ready!(task::spawn(route.call(get("/idle"))).poll()).unwrap();
     assert_pending!(busy.poll());
+}
+
+/// Where layers have put errors into boxes, and balancers judge nodes by them, causes are looked for by their type.
+#[tokio::test]
+async fn an_error_is_judged_by_what_the_service_said() {
+    let slow = service_fn(|_: Request<()>| {
+        std::future::ready(Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut)))
+    });
+    let route = Route::new(Routes::new([(Rule::path("/slow"), slow)]).unwrap());
+    let failed = route.clone().oneshot(get("/slow")).await.unwrap_err();
+    assert!(failed.source().is_some_and(<dyn std::error::Error>::is::<io::Error>), "{failed:?}");
+    assert_eq!(failed.failure(), Some(FailureKind::Timeout));
+
+    for (uri, status) in [("/", StatusCode::NOT_FOUND), ("//", StatusCode::BAD_REQUEST)] {
+        let unmatched = route.clone().oneshot(get(uri)).await.unwrap_err();
+        assert_eq!(BoxError::from(unmatched).status(), status, "{uri}");
+    }
 }

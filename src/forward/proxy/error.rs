@@ -6,6 +6,7 @@ use http::StatusCode;
 use tower::BoxError;
 
 use crate::forward::{UpstreamError, UpstreamErrorKind};
+use crate::route::Unmatched;
 
 /// Says what a client is told when the inner service of a [`Proxy`](super::Proxy) fails.
 ///
@@ -56,13 +57,16 @@ impl ProxyError for UpstreamError {
     }
 }
 
-/// Looks for an [`UpstreamError`] among the causes; anything else is a 502.
+/// Looks for an [`UpstreamError`] or an [`Unmatched`] among the causes; anything else is a 502.
 impl ProxyError for BoxError {
     fn status(&self) -> StatusCode {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&**self);
         while let Some(error) = cause {
             if let Some(upstream) = error.downcast_ref::<UpstreamError>() {
                 return upstream.status();
+            }
+            if let Some(unmatched) = error.downcast_ref::<Unmatched>() {
+                return unmatched.status();
             }
             cause = error.source();
         }
