@@ -171,6 +171,17 @@ async fn no_more_connections_are_open_than_allowed() {
     assert_eq!(proxy.stats().connections, 5);
 }
 
+#[tokio::test]
+async fn a_listener_that_nobody_comes_to_takes_no_place_from_another() {
+    let nodes = cluster(&[("a", echo("a").await)]);
+    let proxy = TcpProxy::new(Retry::tcp(nodes, RoundRobin)).max_connections(1);
+    let listeners = [run(&proxy).await, run(&proxy).await];
+    for addr in [listeners[1], listeners[0], listeners[1]] {
+        let mut client = connect(addr).await;
+        assert_eq!(take(&mut client, 1).await, "a");
+    }
+}
+
 /// Any service that makes connections will do, and connections of any kind.
 #[tokio::test(start_paused = true)]
 async fn a_pipe_can_be_a_connection() {

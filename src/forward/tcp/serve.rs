@@ -1,9 +1,17 @@
 //! The loop that accepts connections.
 
-use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -54,9 +62,8 @@ where
     /// Never ends.
     async fn accept_all(&mut self, listener: &TcpListener, connections: &mut JoinSet<()>) {
         loop {
-            let slot = Arc::clone(&self.slots).acquire_owned().await;
-            match accept(listener, connections).await {
-                Ok(client) => {
+            match accept(listener, &self.slots, connections).await {
+                Ok((client, slot)) => {
                     let connection = self.call(client);
                     connections.spawn(async move {
                         // How it went is in the counts, and in those of the nodes.
@@ -71,15 +78,29 @@ where
     }
 }
 
-/// The next connection. Those that have ended are forgotten meanwhile.
-async fn accept(listener: &TcpListener, connections: &mut JoinSet<()>) -> io::Result<TcpStream> {
+/// The next connection, and its slot. Those that have ended are forgotten meanwhile.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    connections: &mut JoinSet<()>,
+) -> io::Result<(TcpStream, Slot)> {
+    let acquire = || Arc::clone(slots).acquire_owned();
+    let mut slot = pin!(acquire());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-        listener.poll_accept(cx)
+        let free = ready!(slot.as_mut().poll(cx));
+        let accepted = listener.poll_accept(cx);
+        if accepted.is_pending() {
+            // Nobody comes: other listeners may have it meanwhile.
+            slot.set(acquire());
+        }
+        accepted.map_ok(|(client, _)| (client, free))
     })
     .await
-    .map(|(client, _)| client)
 }
+
+/// A place among the connections that may be open. The semaphore is never closed.
+type Slot = Result<OwnedSemaphorePermit, AcquireError>;
 
 /// Whether the connection broke before it was accepted: the next one may be well.
 fn is_the_clients(error: &io::Error) -> bool {
