@@ -67,6 +67,11 @@ impl Target {
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(UpstreamUrlError::TooMuch);
         }
+        // "http://a:99999" would otherwise go to the port of the scheme.
+        let port = authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':'));
+        if port.is_some_and(|port| !port.is_empty() && !port.parse().is_ok_and(|port: u16| port > 0)) {
+            return Err(UpstreamUrlError::NoUrl(base.to_owned()));
+        }
         let base = uri.path().trim_end_matches('/').to_owned();
         Ok(Self { scheme: scheme.clone(), authority: authority.clone(), base })
     }
@@ -112,6 +117,8 @@ mod tests {
     fn the_base_path_goes_in_front() {
         assert_eq!(path("http://a", "/x?q=1"), "/x?q=1");
         assert_eq!(path("http://a/", "http://other/x"), "/x");
+        assert_eq!(path("http://[::1]:80", "/x"), "/x");
+        assert_eq!(path("http://a:", "/x"), "/x");
         assert_eq!(path("http://a/api", "/x?q=1"), "/api/x?q=1");
         assert_eq!(path("http://a/api//", "/"), "/api/");
         assert_eq!(path("http://a/api", "http://other"), "/api/");
@@ -123,7 +130,17 @@ mod tests {
     #[test]
     fn what_is_no_base_url_is_refused_with_a_remedy() {
         let refused = |base: &str| base.parse::<Target>().err().unwrap();
-        for base in ["", "a:80", "/x", "10.0.0.7", "http://", "http://a b"] {
+        for base in [
+            "",
+            "a:80",
+            "/x",
+            "10.0.0.7",
+            "http://",
+            "http://a b",
+            "http://a:99999",
+            "http://a:0",
+            "http://[::1]:0",
+        ] {
             assert!(matches!(refused(base), UpstreamUrlError::NoUrl(_)), "{base}");
         }
         assert_eq!(refused("ftp://a"), UpstreamUrlError::Scheme("ftp".into()));
