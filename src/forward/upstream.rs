@@ -188,6 +188,10 @@ where
         let limit = shared.response_timeout;
         let transport = shared.transport.carrying(&request);
         let inner: Answer = match (shared.rewrite(request, &progress, &transport), transport) {
+            #[cfg(feature = "tls")]
+            (Ok(request), Transport::Http1(pool)) if matches!(shared.transport, Transport::Http2(_)) => {
+                Box::pin(Patience::new(tls::upgrade(pool, request), limit, progress))
+            }
             (Ok(request), Transport::Http1(pool)) => {
                 Box::pin(Patience::new(pool.send(request), limit, progress))
             }
@@ -379,7 +383,8 @@ impl UpstreamBuilder {
     /// Whether to speak HTTP/2.
     ///
     /// Without TLS it is spoken at once (RFC 9113, section 3.3), and upgrades do not work. With TLS the server is
-    /// offered both versions and the one it chooses is spoken; a request for an upgrade gets an HTTP/1.1 connection.
+    /// offered both versions and the one it chooses is spoken; a request for an upgrade gets an HTTP/1.1 connection, and
+    /// where the server has none to give, the request is to blame and not the server.
     #[must_use]
     pub fn http2(mut self, on: bool) -> Self {
         self.http2 = on;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use buttress::balance::http::NodeError;
 use buttress::forward::{
     Proxy, Upstream, UpstreamBody, UpstreamBuilder, UpstreamError, UpstreamErrorKind, UpstreamUrlError,
 };
@@ -347,6 +348,19 @@ async fn an_upgrade_joins_the_two_ends_whatever_the_version_of_other_requests() 
         client.stream.shutdown().await.unwrap();
         assert_eq!(client.rest().await, "closed");
     }
+}
+
+/// Clients ask for upgrades as they like: that must not look like a server that is down.
+#[tokio::test]
+async fn an_upgrade_that_an_http2_server_cannot_make_is_not_held_against_it() {
+    let authority = Authority::new();
+    let addr = serve_tls(authority.issue(&["127.0.0.1"]).server(&["h2"]), tell).await;
+    let upstream = trusting(&authority).http2(true).build(&format!("https://{addr}")).unwrap();
+    let upgrade = Request::get("/").header("host", "shop.example").header("connection", "upgrade");
+    let upgrade = upgrade.header("upgrade", "websocket").body(empty()).unwrap();
+    let error = soon(upstream.clone().oneshot(upgrade)).await.unwrap_err();
+    assert_eq!((error.kind(), error.failure()), (UpstreamErrorKind::Request, None));
+    assert_eq!(ask(&upstream).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

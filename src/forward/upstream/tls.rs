@@ -1,21 +1,23 @@
 //! TLS to a server: whom to trust, which name to ask for, which protocols to offer.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use http::Version;
+use http::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::ClientConfig;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, RootCertStore};
+use tokio_rustls::rustls::{self, AlertDescription, RootCertStore};
 use tower::BoxError;
 
-use super::UpstreamUrlError;
+use super::pool::Pool;
 use super::stream::Stream;
+use super::{SendBody, UpstreamBody, UpstreamError, UpstreamErrorKind, UpstreamUrlError};
 
 /// HTTP/2 in ALPN (RFC 9113, section 3.2).
 pub(super) const H2: &[u8] = b"h2";
@@ -67,6 +69,25 @@ impl Tls {
 struct HandshakeError {
     name: String,
     source: BoxError,
+}
+
+/// Asks a server for an upgrade over HTTP/1.1 where other requests go over HTTP/2. Any client may want one, so a server
+/// that speaks HTTP/2 alone has not failed.
+pub(super) async fn upgrade(
+    http1: Arc<Pool>,
+    request: Request<SendBody>,
+) -> Result<Response<UpstreamBody>, UpstreamError> {
+    let whose = |error: UpstreamError| {
+        if found_no_protocol(&error) { error.with_kind(UpstreamErrorKind::Request) } else { error }
+    };
+    http1.send(request).await.map_err(whose)
+}
+
+/// Whether the handshake failed because the server speaks none of the protocols that it was offered.
+fn found_no_protocol(error: &UpstreamError) -> bool {
+    let handshake = error.source().and_then(|source| source.downcast_ref::<HandshakeError>());
+    let reason = handshake.and_then(|handshake| handshake.source.downcast_ref());
+    reason == Some(&rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))
 }
 
 impl HandshakeError {
