@@ -239,12 +239,16 @@ fn is_forwarding(name: &str) -> bool {
 /// when it holds anything but the characters of a plain host and port, so that nothing downstream can misread it.
 fn host_of(request: &Parts) -> Option<HeaderValue> {
     let host = match request.uri.authority() {
-        // What stands before an `@` is a user's name and password.
-        Some(authority) => HeaderValue::from_str(authority.as_str().rsplit('@').next()?).ok()?,
+        Some(authority) => HeaderValue::from_str(without_user(authority.as_str())).ok()?,
         None => request.headers.get(HOST)?.clone(),
     };
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(b);
     (!host.is_empty() && host.as_bytes().iter().all(plain)).then_some(host)
+}
+
+/// Host and port of an authority, without the user's name and password that may stand before an `@`.
+pub(crate) fn without_user(authority: &str) -> &str {
+    authority.rsplit('@').next().unwrap_or_default()
 }
 
 fn append(chain: &[u8], entry: &str) -> Vec<u8> {

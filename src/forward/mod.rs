@@ -43,6 +43,8 @@ pub use forwarded::{Node, NodeError};
 #[cfg(feature = "http")]
 pub use headers::ForwardHeaders;
 #[cfg(feature = "http")]
+pub(crate) use headers::without_user;
+#[cfg(feature = "http")]
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};
 #[cfg(feature = "http")]
 pub use lease::UpgradeLease;

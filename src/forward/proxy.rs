@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use self::future::Exchange;
 use super::upgrade::{self, Asked};
-use super::{ForwardHeaders, HopByHop, ambiguous_framing, upgrade_of};
+use super::{ForwardHeaders, HopByHop, ambiguous_framing, upgrade_of, without_user};
 
 mod body;
 mod error;
@@ -222,8 +222,7 @@ fn settle_host(parts: &mut Parts) -> Result<(), StatusCode> {
     if lines.next().is_some() {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let target =
-        parts.uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    let target = parts.uri.authority().map(|authority| without_user(authority.as_str()));
     let Some(host) = target.map(str::as_bytes).or(line.map(HeaderValue::as_bytes)) else {
         let optional = parts.version < Version::HTTP_11;
         return if optional { Ok(()) } else { Err(StatusCode::BAD_REQUEST) };

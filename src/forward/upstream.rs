@@ -23,7 +23,7 @@ use self::connector::Connector;
 use self::patience::Patience;
 use self::pool::Pool;
 use self::progress::{Progress, Tracked};
-use super::{HopByHop, upgrade_of};
+use super::{HopByHop, upgrade_of, without_user};
 
 mod body;
 mod connection;
@@ -299,8 +299,7 @@ fn asked_host(parts: &Parts) -> Option<Authority> {
         Some(authority) => authority.as_str(),
         None => parts.headers.get(HOST)?.to_str().ok()?,
     };
-    // What stands before an `@` is a user's name and password.
-    asked.rsplit('@').next()?.parse().ok()
+    without_user(asked).parse().ok()
 }
 
 fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Uri {

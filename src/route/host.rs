@@ -8,6 +8,7 @@ use http::{HeaderMap, Uri};
 
 use super::Fault;
 use super::trie::TextMap;
+use crate::forward::without_user;
 
 /// The longest name in DNS (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 253;
@@ -28,8 +29,7 @@ impl<'a> Host<'a> {
     /// The host that a request is for. That of the target overrides the header (RFC 9112, section 3.2.2).
     pub(super) fn of(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, BadHost> {
         if let Some(authority) = uri.authority() {
-            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-            return Self::parse(host).map(Some);
+            return Self::parse(without_user(authority.as_str())).map(Some);
         }
         let mut lines = headers.get_all(HOST).iter();
         let Some(line) = lines.next() else { return Ok(None) };
