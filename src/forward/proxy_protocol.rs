@@ -156,7 +156,7 @@ impl Header {
     /// A checksum is verified if there is one. Of a `LOCAL` header, and of one without addresses, all else is skipped.
     ///
     /// # Errors
-    /// As soon as no header can begin like this: the connection must then be closed.
+    /// When no header begins like this: the connection must then be closed. That may be seen only at the end of the header.
     pub fn parse(bytes: &[u8]) -> Result<Parsed, HeaderError> {
         if bytes.is_empty() {
             return Ok(Parsed::More(SHORTEST));

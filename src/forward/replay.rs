@@ -83,7 +83,8 @@ impl<B> Replay<B> {
         shared.record.is_some() && shared.ended
     }
 
-    /// Begins an attempt, and ends the one before if that is still to read from the body. None when too much of the body, or the body itself, is gone.
+    /// Begins an attempt, and ends the one before if that is still to read from the body. None when too much of the body,
+    /// or the body itself, is gone.
     pub fn attempt(&self) -> Option<ReplayBody<B>> {
         let mut shared = lock(&self.shared);
         if !shared.can_replay() {

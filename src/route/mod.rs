@@ -26,10 +26,11 @@
 //! Never the order in which the rules are written. Of the rules that match a request, that one wins which says more, and
 //! these are compared in turn:
 //!
-//! 1. **The host.** A name beats a wildcard, a wildcard with a longer suffix beats one with a shorter, and any of them
-//!    beats a rule without a host. As in Envoy, the host is settled before anything else is looked at: once a request's
-//!    host is known to the table, the rules of less specific hosts do not count for it, even if none of its own matches.
-//!    So whoever adds a rule for all hosts adds nothing to a host that has rules of its own.
+//! 1. **The host.** A name beats a wildcard, a wildcard with a longer suffix beats one with a shorter, either with the
+//!    request's port beats the same without a port, and any of them beats a rule without a host. As in Envoy, the host is
+//!    settled before anything else is looked at: once a request's host is known to the table, the rules of less specific
+//!    hosts do not count for it, even if none of its own matches. So whoever adds a rule for all hosts adds nothing to a
+//!    host that has rules of its own.
 //! 2. **The path**, segment by segment from the left: where two patterns first differ, a literal beats a parameter, a
 //!    parameter beats a tail (`{*rest}`), a tail beats a prefix that ends there, and the end of the path beats them all.
 //!    So an exact path beats a template, and a template or a longer prefix beats a shorter prefix.

@@ -14,7 +14,8 @@ use super::{BadPath, Error, ResponseFuture, Routes, Unmatched};
 ///
 /// The request gets a [`Matched`](super::Matched) as an extension, and its path is changed if the rule says
 /// [`rewrite`](super::Rule::rewrite). What no rule matches is an [`Unmatched`] error, unless there is a
-/// [`fallback`](Routes::fallback). Behind a [`Proxy`](crate::forward) such errors become answers, 404 and 400.
+/// [`fallback`](Routes::fallback). Behind a [`Proxy`](crate::forward) such errors become answers, 404 and 400, also from
+/// within a `tower::BoxError`.
 ///
 /// Which service is meant is known only in `call`, so `poll_ready` is always ready, and the future waits for that
 /// service, and for no other, to be ready. All clones share the table.

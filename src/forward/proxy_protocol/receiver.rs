@@ -23,6 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// with [`allow_direct`](Self::allow_direct) taken as it is: what it sends is payload then, even if it looks like a
 /// header.
 ///
+/// Where the header names nobody, the client is the proxy itself. If an HTTP proxy behind trusts that address too, it
+/// believes forwarding headers that anybody may have sent: let it trust only those that speak HTTP.
+///
 /// Exactly the header is read, so that the stream can go on to anything: an HTTP server, TLS, a
 /// [`TcpProxy`](crate::forward::tcp::TcpProxy). At most 4096 bytes are held meanwhile.
 ///
