@@ -58,7 +58,8 @@ impl Queue {
 /// A cheap clone shares the policy and all state with the original. The node is chosen in `call`, when the request is
 /// known, so `poll_ready` is always ready; a request that no node can take fails at once with [`Error::NoNode`], or
 /// waits in the [`queue`](Self::queue) if there is one and nodes are merely full. A node that is not ready is passed
-/// over for another one, as it has seen nothing of the request; when all are busy, the first to be ready gets it.
+/// over for another one, as it has seen nothing of the request; when all are busy, the first to be ready, or to have room,
+/// gets it.
 ///
 /// Dropping the future takes the request back: counts are right at any point.
 ///

@@ -12,7 +12,8 @@ use std::{
 
 use tokio::sync::{Notify, futures::Notified};
 
-/// A bounded line of callers that wait for a node to have room.
+/// A bounded line of callers that wait for a node to have room. Those who wait for another one to be ready meanwhile stand
+/// in it too.
 ///
 /// Each request that ends calls one caller to try, whoever came first among those not called yet. A caller keeps its
 /// place until it leaves. One who leaves room behind, or goes away with its call unused, passes the call on to those
@@ -22,7 +23,7 @@ pub(crate) struct Gate {
     /// How many stand in the line: read without the lock.
     waiting: AtomicUsize,
     line: Mutex<Line>,
-    /// Tells those who stand in no line, but have chosen a node and wait for it.
+    /// Tells those who have chosen a node and wait for it to be ready.
     changes: Notify,
 }
 

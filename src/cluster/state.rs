@@ -37,6 +37,18 @@ impl Health {
     }
 }
 
+/// As in `draining`.
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Down => "down",
+        })
+    }
+}
+
 /// What went wrong with a request, as far as balancing and retrying care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -29,7 +29,7 @@ impl fmt::Display for NodeReport {
         let Self { id, health, lasting, last, streak, .. } = self;
         // Nanoseconds would only be noise.
         let lasting = Duration::from_millis(u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX));
-        write!(f, "{id}: {} for {lasting:?}", name(*health))?;
+        write!(f, "{id}: {health} for {lasting:?}")?;
         match last {
             None => f.write_str(" (not checked yet)"),
             Some(Ok(_)) => Ok(()),
@@ -55,19 +55,11 @@ pub struct HealthChange {
 /// As in `web-1: up -> down (connection refused)`.
 impl fmt::Display for HealthChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} -> {}", self.id, name(self.from), name(self.to))?;
-        match &self.result {
+        let Self { id, from, to, result } = self;
+        write!(f, "{id}: {from} -> {to}")?;
+        match result {
             Ok(_) => Ok(()),
             Err(reason) => write!(f, " ({reason})"),
         }
-    }
-}
-
-fn name(health: Health) -> &'static str {
-    match health {
-        Health::Unknown => "unknown",
-        Health::Up => "up",
-        Health::Draining => "draining",
-        Health::Down => "down",
     }
 }
