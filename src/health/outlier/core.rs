@@ -122,6 +122,13 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// Down or ejected.
+    fn unusable(self) -> usize {
+        self.members - self.usable
+    }
+}
+
 impl Detector {
     pub(super) fn new(rules: OutlierDetection, rng: Rng, now: u64) -> Self {
         Self {
@@ -163,10 +170,15 @@ impl Detector {
         self.alter(node, |record| record.is_up = is_up);
     }
 
-    /// Lets nodes back in, those first that are due first, until no more are out than may be.
+    /// Lets nodes back in, those first that are due first, until no more are out than may be, those that are down included.
     pub(super) fn settle(&mut self, now: u64) {
         while self.tally.ejected > self.most_ejected()
             && let Some(node) = self.first_due(|record| record.is_member)
+        {
+            self.readmit(node, now);
+        }
+        while self.tally.unusable() > self.most_ejected()
+            && let Some(node) = self.first_due(Record::can_serve)
         {
             self.readmit(node, now);
         }
@@ -288,25 +300,31 @@ impl Detector {
         if !record.can_serve() || record.ejection.is_some() {
             return;
         }
-        if self.tally.ejected >= self.most_ejected() {
+        if !self.can_spare_one() {
             self.make_room(now);
         }
-        if self.tally.ejected < self.most_ejected() && self.tally.usable > 1 {
+        if self.can_spare_one() && self.tally.usable > 1 {
             self.put_out(node, cause, now);
         }
         self.reschedule();
     }
 
-    /// Lets a node back in before its time, for one that fails now: one that is down, as it gets no traffic anyway, or one
-    /// of which nothing has been known for a while. Without this, nodes that have recovered would keep others in that have
-    /// not. (The while keeps them from taking turns without end where all fail.)
+    /// Whether one more may be without traffic. Those that are down count as well: with them, ejections would add up to so
+    /// many that balancers panic, and send requests to all of them.
+    fn can_spare_one(&self) -> bool {
+        self.tally.unusable() < self.most_ejected()
+    }
+
+    /// Lets a node back in before its time, for one that fails now: one of which nothing has been known for a while. Without
+    /// this, nodes that have recovered would keep others in that have not. (The while keeps them from taking turns without
+    /// end where all fail.)
     fn make_room(&mut self, now: u64) {
         let rest = nanos(self.rules.base_ejection) / 4;
         let is_stale =
             |spell: Spell| spell.probed_since.is_none() && now.saturating_sub(spell.failed_at) >= rest;
-        let down = self.first_due(|record| record.is_member && !record.is_up);
-        let stale = || self.first_due(|record| record.can_serve() && record.ejection.is_some_and(is_stale));
-        if let Some(node) = down.or_else(stale) {
+        if let Some(node) =
+            self.first_due(|record| record.can_serve() && record.ejection.is_some_and(is_stale))
+        {
             self.readmit(node, now);
         }
     }

@@ -22,9 +22,9 @@ use crate::{
 /// longer. A request that is given up says nothing, and the next one tries. Requests that were sent before an ejection
 /// change nothing about it. All balancers over the cluster follow at once.
 ///
-/// At most [`max_share`](Self::max_share) of the nodes are ejected, and never the last one that takes traffic. While so few
-/// nodes are healthy that balancers ignore health (see [`Levels::panic`](crate::balance::Levels::panic)), they ignore
-/// ejections too, and nothing that fails there ejects anybody.
+/// At most [`max_share`](Self::max_share) of the nodes are out, those that are down included, and the last one that takes
+/// traffic is never ejected. While so few nodes are healthy that balancers ignore health (see
+/// [`Levels::panic`](crate::balance::Levels::panic)), they ignore ejections too, and nothing that fails there ejects anybody.
 ///
 /// There is no task and no timer in it: time is looked at by whoever has a request in hand. A request that succeeds costs
 /// nothing more than without it. The rules are Envoy's outlier detection, with a growth that is exponential, a cap that
@@ -231,13 +231,15 @@ impl OutlierDetection {
     /// Sets how many per cent of the nodes that are active, have a weight and do not drain may be ejected at once
     /// (default: 50).
     ///
-    /// When there are so many and another one fails, it takes the place of one that has been out for a while.
+    /// Those that checks find down count as well: ejections make way for them, so that they do not add up to a panic. When
+    /// there are so many and another one fails, it takes the place of one that has been out for a while.
     pub fn max_share(mut self, percent: u32) -> Self {
         self.max_share = percent.min(100);
         self
     }
 
-    /// Lets one node be ejected even where [`max_share`](Self::max_share) comes to less than one (default: true).
+    /// Lets one node be ejected, or be down, even where [`max_share`](Self::max_share) comes to less than one (default:
+    /// true).
     pub fn at_least_one(mut self, allow: bool) -> Self {
         self.at_least_one = allow;
         self

@@ -285,12 +285,30 @@ fn a_node_that_fails_now_takes_the_place_of_one_that_failed_a_while_ago() {
     world.eject(3);
     assert!(!world.is_out(0), "the one that was due first");
     assert_eq!(world.out().len(), 3);
+}
 
-    // One that is down needs no place.
-    world.detector.set_up(2, false);
-    world.eject(4);
-    assert!(world.is_out(1) && !world.is_out(2));
-    assert_eq!(world.out().len(), 3);
+#[test]
+fn those_that_are_down_count_among_those_that_may_be_out() {
+    let mut world = World::new(OutlierDetection::new(), 6);
+    for node in 0..3 {
+        world.eject(node);
+        world.now += SEC;
+    }
+    for node in [4, 5] {
+        world.detector.set_up(node, false);
+        world.detector.settle(world.now);
+    }
+    let out: Vec<_> = world.out().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(out, [2], "three of six in all, or balancers would panic");
+
+    world.now += 2 * SEC;
+    world.eject(3);
+    assert!(!world.is_out(2), "a fourth one takes its place");
+
+    let mut world = World::new(OutlierDetection::new(), 3);
+    world.detector.set_up(0, false);
+    (0..20).for_each(|_| world.fail(1, FailureKind::Response));
+    assert_eq!(world.out(), [], "two of three would be too many");
 }
 
 #[test]
@@ -311,7 +329,7 @@ fn when_nodes_leave_those_that_are_due_first_come_back() {
 
 #[test]
 fn when_checks_take_the_last_others_down_one_comes_back() {
-    let mut world = World::new(OutlierDetection::new(), 4);
+    let mut world = World::new(OutlierDetection::new().max_share(100), 4);
     world.eject(0);
     world.now += SEC;
     world.eject(1);
