@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::sample::draw_two;
+use super::sample::{draw_two, mix};
 use crate::{
     balance::{Nodes, PickCx, Picker, Policy, any_eligible},
     cluster::Stamp,
@@ -11,6 +11,8 @@ use crate::{
 
 /// Up to so many nodes, all are looked at.
 const SCAN: usize = 64;
+/// The bits that tell those apart.
+const PLACES: u64 = SCAN.next_power_of_two() as u64 - 1;
 /// Beyond, the best nodes seen lately are remembered: this many of them.
 const REMEMBERED: usize = 12;
 /// Each pick looks at half of what is remembered and at two others.
@@ -87,10 +89,13 @@ impl Picker for Scan {
 /// The node that costs least. The loop has no branch that depends on costs, as they cannot be predicted.
 #[inline]
 fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -> Option<usize> {
-    // Equal costs are rare, and settled by the order that a random mask gives the indices.
-    let mask = cx.rng.next_u64() & 0xffff_ffff;
-    // Positive floats are in the order of their bits.
-    let rank = |index: usize, cost: f32| u64::from(cost.to_bits()) << 32 | (index as u64 ^ mask);
+    // Equal costs are settled at random: the nodes of a client that has just begun are all the same to it.
+    let salt = cx.rng.next_u64();
+    let rank = |index: usize, cost: f32| {
+        let tie = mix(index as u64 ^ salt) >> 32 & !PLACES;
+        // Positive floats are in the order of their bits.
+        u64::from(cost.to_bits()) << 32 | tie | index as u64
+    };
     let mut least = u64::MAX;
     if cx.is_open() {
         for (index, state) in nodes.states().iter().enumerate() {
@@ -106,8 +111,8 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
             least = least.min(rank(index, weigh(index, look_closer(nodes, cx, index))));
         }
     }
-    #[allow(clippy::cast_possible_truncation, reason = "32 bits, of an index")]
-    let chosen = ((least ^ mask) & 0xffff_ffff) as usize;
+    #[allow(clippy::cast_possible_truncation, reason = "a few bits, of an index")]
+    let chosen = (least & PLACES) as usize;
     (least >> 32 < u64::from(f32::INFINITY.to_bits())).then_some(chosen)
 }
 
