@@ -350,7 +350,7 @@ fn a_node_of_weight_zero_gets_nothing_even_if_there_is_no_other() {
         let nodes = ["a", "b"].map(|id| (Node::new(id), id));
         let cluster = Cluster::new(nodes).unwrap();
         let balance = Balance::new(cluster.clone(), policy);
-        let pick = |key: u64| balance.pick(Some(KeyHash::of(&key)).filter(|_| key % 2 == 0));
+        let pick = |key: u64| balance.pick(Some(KeyHash::of(&key)).filter(|_| key.is_multiple_of(2)));
         cluster.set_weight("b", 0).unwrap();
         // It is drained: not even panic sends anything there, nor that the other one is away.
         for health in [Health::Up, Health::Down] {
@@ -386,7 +386,7 @@ fn where_nobody_can_take_a_request_every_policy_says_so() {
             let _held: Vec<_> = members.iter().map(|node| LoadGuard::start(&node.member).unwrap()).collect();
             (0..100).for_each(|i| spoil(&cluster, &i.to_string()));
             for key in 0..20_u64 {
-                let key = Some(KeyHash::of(&key)).filter(|_| key % 2 == 0);
+                let key = Some(KeyHash::of(&key)).filter(|_| key.is_multiple_of(2));
                 let why = balance.pick(key).unwrap_err();
                 assert_eq!(why.full > 0, way == "full", "{name}, {way}: {why}");
             }

@@ -113,11 +113,15 @@ async fn nobody_looks_again_and_again_whatever_keeps_the_nodes_away() {
     let ways: [(&str, bool, Prepare); 5] = [
         ("all are full", true, |cluster| ["a", "b", "c", "d"].map(|node| hold(cluster, node)).into()),
         ("all but one are out, and that is full", true, |cluster| {
-            ["a", "b", "c"].iter().for_each(|node| eject(cluster, node));
+            for node in ["a", "b", "c"] {
+                eject(cluster, node);
+            }
             vec![hold(cluster, "d")]
         }),
         ("those that are out are full too", true, |cluster| {
-            ["a", "b"].iter().for_each(|node| eject(cluster, node));
+            for node in ["a", "b"] {
+                eject(cluster, node);
+            }
             ["a", "b", "c", "d"].map(|node| hold(cluster, node)).into()
         }),
         ("none is ready", false, |_| Vec::new()),

@@ -130,7 +130,9 @@ mod tests {
                 } else {
                     draw(&mut [0; MAX_CHOICES], choices, n, &mut rng).to_vec()
                 };
-                sample.iter().for_each(|&index| counts[index] += 1);
+                for &index in &sample {
+                    counts[index] += 1;
+                }
                 sample.sort_unstable();
                 sample.dedup();
                 assert_eq!(sample.len(), choices, "{choices} of {n}");
