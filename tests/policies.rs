@@ -1,6 +1,6 @@
 //! Every policy, over random histories of membership, health, load and picks.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, thread, time::Duration};
 
 use buttress::{
     balance::{
@@ -398,4 +398,212 @@ fn a_key_stays_at_its_node_until_that_node_is_overloaded() {
     assert_ne!(other, home);
     cluster.set_health(home.to_string(), Health::Up).unwrap();
     assert_eq!(balance.pick(key).unwrap().0, home);
+}
+
+#[test]
+fn a_node_of_weight_zero_gets_nothing_even_if_there_is_no_other() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let nodes = ["a", "b"].map(|id| (Node::new(id), id));
+        let cluster = Cluster::new(nodes).unwrap();
+        let balance = Balance::new(cluster.clone(), policy);
+        let pick = |key: u64| balance.pick(Some(KeyHash::of(&key)).filter(|_| key.is_multiple_of(2)));
+        cluster.set_weight("b", 0).unwrap();
+        // It is drained: not even panic sends anything there, nor that the other one is away.
+        for health in [Health::Up, Health::Down] {
+            cluster.set_health("a", health).unwrap();
+            assert!((0..100).all(|key| pick(key).unwrap().0 == "a"), "{name}");
+        }
+        cluster.set_admin("a", Admin::Down).unwrap();
+        assert!(matches!(pick(0), Err(why) if why.inactive == 2), "{name}");
+        cluster.set_admin("a", Admin::Active).unwrap();
+        cluster.set_weight("a", 0).unwrap();
+        assert!((0..100).all(|key| pick(key).is_err()), "{name}");
+        cluster.set_weight("b", 3).unwrap();
+        assert!((0..100).all(|key| pick(key).unwrap().0 == "b"), "{name}");
+    }
+}
+
+#[test]
+fn where_nobody_can_take_a_request_every_policy_says_so() {
+    type Spoil = fn(&Cluster<u32>, &str);
+    let ways: [(&str, Spoil); 5] = [
+        ("empty", |cluster, id| assert!(cluster.remove(id))),
+        ("down", |cluster, id| cluster.set_health(id, Health::Down).unwrap()),
+        ("draining", |cluster, id| cluster.set_admin(id, Admin::Draining).unwrap()),
+        ("weightless", |cluster, id| cluster.set_weight(id, 0).unwrap()),
+        ("full", |cluster, id| cluster.set_max_in_flight(id, 1).unwrap()),
+    ];
+    for (way, spoil) in ways {
+        for policy in policies() {
+            let name = format!("{policy:?}");
+            let cluster = Cluster::new((0..100).map(|i| (Node::new(i.to_string()), i))).unwrap();
+            let balance = Balance::new(cluster.clone(), policy).levels(Levels::default().panic(0));
+            let members: Vec<_> = (0..100).map(|i| cluster.get(i.to_string()).unwrap()).collect();
+            let _held: Vec<_> = members.iter().map(|node| LoadGuard::start(&node.member).unwrap()).collect();
+            (0..100).for_each(|i| spoil(&cluster, &i.to_string()));
+            for key in 0..20_u64 {
+                let key = Some(KeyHash::of(&key)).filter(|_| key.is_multiple_of(2));
+                let why = balance.pick(key).unwrap_err();
+                assert_eq!(why.full > 0, way == "full", "{name}, {way}: {why}");
+            }
+        }
+    }
+}
+
+/// The first picks of many clients that start together.
+fn first_picks(policy: &Arc<dyn Policy>, weights: &[u16], change: impl Fn(&Cluster<usize>)) -> Vec<u32> {
+    let mut picks = vec![0; weights.len()];
+    for _ in 0..2_000 {
+        let nodes = weights.iter().enumerate().map(|(i, &w)| (Node::new(i.to_string()).weight(w), i));
+        let cluster = Cluster::new(nodes).unwrap();
+        let balance = Balance::new(cluster.clone(), Arc::clone(policy));
+        change(&cluster);
+        picks[balance.pick(None).unwrap().0] += 1;
+    }
+    picks
+}
+
+#[test]
+fn clients_that_start_or_hear_of_a_change_together_do_not_all_go_to_one_node() {
+    for policy in policies() {
+        let name = format!("{policy:?}");
+        let changes: [fn(&Cluster<usize>); 2] = [
+            |_| {},
+            |cluster| {
+                cluster.insert(Node::new("5"), 5).unwrap();
+                cluster.remove("5");
+            },
+        ];
+        for change in changes {
+            let picks = first_picks(&policy, &[1; 5], change);
+            assert!(picks.iter().all(|count| (300..500).contains(count)), "{name}: {picks:?}");
+        }
+    }
+    for policy in [Arc::new(WeightedRandom) as Arc<dyn Policy>, Arc::new(WeightedRoundRobin)] {
+        let picks = first_picks(&policy, &[6, 3, 1], |_| {});
+        for (count, weight) in picks.iter().zip([6, 3, 1]) {
+            assert!(count.abs_diff(200 * weight) < 100, "{policy:?}: {picks:?}");
+        }
+    }
+}
+
+#[test]
+fn of_two_nodes_the_busier_one_is_never_chosen() {
+    for choices in [LeastRequest::new(), LeastRequest::of(5), LeastRequest::of_all()] {
+        let cluster = Cluster::new(["busy", "idle"].map(|id| (Node::new(id), id))).unwrap();
+        let balance = Balance::new(cluster.clone(), choices);
+        let _busy = LoadGuard::start(&cluster.get("busy").unwrap().member).unwrap();
+        assert!((0..1000).all(|_| balance.pick(None).unwrap().0 == "idle"), "{choices:?}");
+    }
+}
+
+#[test]
+fn clones_and_threads_share_the_turns() {
+    for policy in [Arc::new(RoundRobin) as Arc<dyn Policy>, Arc::new(WeightedRoundRobin)] {
+        let weights = [1, 2, 3, 4];
+        let even = format!("{policy:?}") == "RoundRobin";
+        let nodes = weights.map(|w| (Node::new(w.to_string()).weight(w), w));
+        let cluster = Cluster::new(nodes).unwrap();
+        let balance = Balance::new(cluster.clone(), policy);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let balance = balance.clone();
+                scope.spawn(move || (0..2500).for_each(|_| drop(balance.clone().pick(None).unwrap())));
+            }
+        });
+        for weight in weights {
+            let count = cluster.get(weight.to_string()).unwrap().member.state.requests();
+            let due = if even { 2500 } else { 1000 * u64::from(weight) };
+            assert!(count.abs_diff(due) <= 1, "weight {weight}: {count} instead of {due}");
+        }
+    }
+}
+
+/// The shares of ten nodes, as max/min, when something changes after every 7 picks.
+fn spread_under(change: impl Fn(&Cluster<usize>, usize), policy: impl Policy) -> f64 {
+    let name = |i: usize| format!("n{i}");
+    let cluster = Cluster::new((0..10).map(|i| (Node::new(name(i)), i))).unwrap();
+    let balance = Balance::new(cluster.clone(), policy);
+    let mut picks = [0_u32; 10];
+    for round in 0..2_000 {
+        change(&cluster, round);
+        for _ in 0..7 {
+            picks[balance.pick(None).unwrap().0] += 1;
+        }
+    }
+    f64::from(*picks.iter().max().unwrap()) / f64::from(*picks.iter().min().unwrap())
+}
+
+#[test]
+fn turns_go_on_whatever_changes() {
+    let changes: [fn(&Cluster<usize>, usize); 4] = [
+        // Back and forth, of one node that is drained all the time: the others' turns are not its business.
+        |cluster, round| {
+            cluster.insert(Node::new("x").weight(0).zone(format!("z{}", round % 2)), 10).unwrap();
+        },
+        // A new service for each in turn.
+        |cluster, round| cluster.insert(Node::new(format!("n{}", round % 10)), round % 10).unwrap(),
+        // The whole list anew, in another order.
+        |cluster, round| {
+            let nodes = (0..10).map(|i| (i + round) % 10).map(|i| (Node::new(format!("n{i}")), i));
+            cluster.replace(nodes).unwrap();
+        },
+        // Each gone for a moment, in which nobody asks.
+        |cluster, round| {
+            let id = format!("n{}", round % 10);
+            cluster.remove(id.as_str());
+            cluster.insert(Node::new(id), round % 10).unwrap();
+        },
+    ];
+    for (which, change) in changes.into_iter().enumerate() {
+        let spread = spread_under(change, RoundRobin);
+        assert!(spread <= 1.25, "round robin, change {which}: max/min {spread}");
+        let spread = spread_under(change, WeightedRoundRobin);
+        assert!(spread <= 1.25, "by weight, change {which}: max/min {spread}");
+    }
+}
+
+#[test]
+fn when_a_zone_loses_a_node_no_more_keys_leave_it_than_must() {
+    let nodes = (0..30).map(|i| (Node::new(format!("n{i:02}")).zone(format!("z{}", i % 3)), i));
+    let cluster = Cluster::new(nodes).unwrap();
+    let balance = Balance::new(cluster.clone(), ConsistentHash::new()).levels(Levels::default().zone("z0"));
+    let homes = || -> Vec<usize> {
+        (0..5_000_u64).map(|key| balance.pick(Some(KeyHash::of(&key))).unwrap().0).collect()
+    };
+    let before = homes();
+    assert!(before.iter().all(|home| home % 3 == 0));
+    cluster.set_health("n00", Health::Down).unwrap();
+    let after = homes();
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after && **before != 0).count();
+    let left = after.iter().filter(|home| *home % 3 != 0).count();
+    // 9 of 29 nodes, for a third of the traffic: 93 % of it.
+    assert!((left as f64 / 5_000.0 - 0.069).abs() < 0.02, "{left} of 5000 left the zone");
+    assert!(moved <= left, "{moved} moved, {left} had to");
+    cluster.set_health("n00", Health::Up).unwrap();
+    assert_eq!(homes(), before);
+}
+
+#[test]
+fn zones_of_unequal_size_share_by_capacity() {
+    // Two nodes here, six in one zone, and one that says nothing of its zone: a third of the requests begin here.
+    let zones = ["here", "here", "there", "there", "there", "there", "there", "there", ""];
+    let node = |(i, zone): (usize, &str)| {
+        let node = Node::new(i.to_string());
+        (if zone.is_empty() { node } else { node.zone(zone) }, i)
+    };
+    let cluster = Cluster::new(zones.into_iter().enumerate().map(node)).unwrap();
+    let balance = Balance::new(cluster.clone(), Random).levels(Levels::default().zone("here"));
+    let share = || (0..20_000).filter(|_| balance.pick(None).unwrap().0 < 2).count() as f64 / 20_000.0;
+    let (now, expected) = (share(), 2.0 * 3.0 / 9.0);
+    assert!((now - expected).abs() < 0.02, "{now} stayed, not {expected}");
+    // Nobody else is left: it takes all.
+    for i in 2..9 {
+        cluster.set_admin(i.to_string(), Admin::Down).unwrap();
+    }
+    assert!((share() - 1.0).abs() < f64::EPSILON);
+    // A zone without nodes is served by the others.
+    let elsewhere = Balance::new(cluster, Random).levels(Levels::default().zone("nowhere"));
+    assert!(elsewhere.pick(None).is_ok());
 }

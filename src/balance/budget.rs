@@ -125,6 +125,35 @@ mod tests {
     }
 
     #[test]
+    fn no_thread_takes_out_what_another_has_taken() -> Result<(), InvalidRatio> {
+        let (threads, requests) = (4, 25_000_u64);
+        let budget = Budget::new(0.6, 0)?;
+        let withdrawn = || {
+            (0..requests).map(|_| {
+                budget.deposit();
+                u64::from(budget.withdraw())
+            })
+        };
+        let granted: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| withdrawn().sum::<u64>())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(u64::MAX)).sum()
+        });
+        let due = threads * requests * 6 / 10;
+        // What comes together may pass the cap, so a little may be lost. Nothing is won.
+        assert!(granted <= due && granted >= due * 9 / 10, "{granted} of {due}");
+        Ok(())
+    }
+
+    /// There is no clock in it: the longest pause costs nothing and gives nothing.
+    #[test]
+    fn no_more_than_the_burst_is_saved_however_many_succeed() -> Result<(), InvalidRatio> {
+        let budget = Budget::new(1.0, 10)?;
+        (0..1_000_000).for_each(|_| budget.deposit());
+        assert_eq!((0..1000).filter(|_| budget.withdraw()).count(), 10);
+        Ok(())
+    }
+
+    #[test]
     fn a_ratio_out_of_range_is_refused() {
         for ratio in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert!(Budget::new(ratio, 10).is_err());

@@ -457,3 +457,61 @@ fn count_zones<'a, S>(version: &Version<S>, indices: impl Iterator<Item = &'a u3
     zones.dedup();
     zones.len() as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn shares(health: &[u64]) -> Vec<u64> {
+        let total = health.iter().sum::<u64>().min(100);
+        let mut shares = vec![0; health.len()];
+        for point in 0..100 {
+            shares[choose_tier(health.iter().copied(), total, point)] += 1;
+        }
+        shares
+    }
+
+    #[test]
+    fn priorities_share_as_in_envoys_table() {
+        let table: [(&[u64], &[u64]); 10] = [
+            (&[100], &[100]),
+            (&[100, 100], &[100, 0]),
+            (&[70, 100], &[70, 30]),
+            (&[35, 100], &[35, 65]),
+            (&[0, 100], &[0, 100]),
+            (&[100, 0], &[100, 0]),
+            (&[70, 20, 100], &[70, 20, 10]),
+            // Together they have a half of what is needed.
+            (&[25, 25], &[50, 50]),
+            (&[20, 20, 20], &[34, 33, 33]),
+            (&[0, 0], &[100, 0]),
+        ];
+        for (health, expected) in table {
+            assert_eq!(shares(health), expected, "{health:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shares_of_priorities_are_all_of_the_traffic(health in vec(0..=100_u64, 1..8)) {
+            let shares = shares(&health);
+            prop_assert_eq!(shares.iter().sum::<u64>(), 100);
+            let total = health.iter().sum::<u64>().min(100);
+            let mut left = 100;
+            let mut has_heir = false;
+            for (share, health) in shares.into_iter().zip(health) {
+                let due = (health * 100).checked_div(total).unwrap_or(0).min(left);
+                left -= due;
+                if total > 0 && due > 0 && !has_heir {
+                    has_heir = true;
+                    // The remainder of a division into at most eight.
+                    prop_assert!((due..due + 8).contains(&share), "{} of {}", share, due);
+                } else if total > 0 {
+                    prop_assert_eq!(share, due);
+                }
+            }
+        }
+    }
+}

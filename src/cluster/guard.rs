@@ -277,3 +277,137 @@ impl fmt::Debug for LoadGuard {
         f.debug_struct("LoadGuard").field("node", &self.member.node.id).field("judged", &judged).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, time::Duration};
+
+    use super::*;
+    use crate::{
+        cluster::{Cluster, Node},
+        time::ManualClock,
+    };
+
+    /// One node, whose estimate stands at 100 ms.
+    struct World {
+        clock: ManualClock,
+        cluster: Cluster<()>,
+        member: Arc<Member>,
+    }
+
+    impl World {
+        fn new() -> Result<Self, Box<dyn Error>> {
+            let clock = ManualClock::new();
+            let cluster = Cluster::builder().clock(clock.clone()).build([(Node::new("a"), ())])?;
+            let member = Arc::clone(&cluster.get("a").ok_or("it is there")?.member);
+            let world = Self { clock, cluster, member };
+            world.answers(100, Verdict::Success)?;
+            world.pass(3000);
+            assert_eq!(world.millis(), Some(100));
+            Ok(world)
+        }
+
+        fn pass(&self, millis: u64) {
+            self.clock.advance(Duration::from_millis(millis));
+        }
+
+        fn send(&self) -> Result<LoadGuard, &'static str> {
+            LoadGuard::start_at(&self.member, crate::time::Clock::now(&self.clock)).ok_or("there is room")
+        }
+
+        /// A request that is judged after so long.
+        fn answers(&self, millis: u64, verdict: Verdict) -> Result<(), &'static str> {
+            let mut guard = self.send()?;
+            self.pass(millis);
+            guard.judge(verdict);
+            Ok(())
+        }
+
+        /// What the estimate is, rounded.
+        fn millis(&self) -> Option<u128> {
+            self.member.state.latency().map(|latency| (latency.as_micros() + 500) / 1000)
+        }
+    }
+
+    #[test]
+    fn only_a_success_says_how_fast_a_node_is() -> Result<(), Box<dyn Error>> {
+        let world = World::new()?;
+        let kinds = [
+            FailureKind::Connect,
+            FailureKind::Transport,
+            FailureKind::Timeout,
+            FailureKind::Response,
+            FailureKind::Gateway,
+            FailureKind::Overloaded,
+            FailureKind::Throttled,
+        ];
+        for verdict in kinds.map(Verdict::Failure).into_iter().chain([Verdict::Neutral]) {
+            for millis in [0, 1, 5000] {
+                world.answers(millis, verdict)?;
+                assert_eq!(world.millis(), Some(100), "{verdict:?} after {millis} ms");
+            }
+        }
+        // Failures put the node aside instead, and what a client did wrong does not.
+        assert_eq!(world.member.state.failure_streak(), 3 * 7);
+        assert_eq!(world.member.state.failures(), 3 * 7);
+        world.answers(1000, Verdict::Success)?;
+        assert!(world.millis() > Some(500), "{:?}", world.millis());
+        assert_eq!(world.member.state.failure_streak(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_request_given_up_says_how_long_an_answer_would_have_taken_at_least() -> Result<(), Box<dyn Error>> {
+        let world = World::new()?;
+        for millis in [0, 1, 99] {
+            let guard = world.send()?;
+            world.pass(millis);
+            drop(guard);
+            assert_eq!(world.millis(), Some(100), "{millis} ms say nothing of a node that takes 100");
+        }
+        let guard = world.send()?;
+        world.pass(2000);
+        drop(guard);
+        assert!(world.millis() > Some(1000), "{:?}", world.millis());
+        let state = &world.member.state;
+        assert_eq!((state.cancelled(), state.failures(), state.failure_streak()), (4, 0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_said_after_the_verdict_changes_nothing() -> Result<(), Box<dyn Error>> {
+        let world = World::new()?;
+        let mut guard = world.send()?;
+        world.pass(100);
+        guard.judge(Verdict::Success);
+        world.pass(60_000);
+        guard.judge(Verdict::Success);
+        guard.judge(Verdict::Failure(FailureKind::Response));
+        // The body streamed for a minute: that is no latency, and its end no cancellation.
+        drop(guard);
+        let state = &world.member.state;
+        assert_eq!((world.millis(), state.failures(), state.cancelled()), (Some(100), 0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_newcomer_is_taken_for_as_fast_as_the_median() -> Result<(), Box<dyn Error>> {
+        let world = World::new()?;
+        for (name, millis) in [("b", 200), ("c", 900)] {
+            world.cluster.insert(Node::new(name), ())?;
+            let member = Arc::clone(&world.cluster.get(name).ok_or("it is there")?.member);
+            world.pass(60_000);
+            let mut guard =
+                LoadGuard::start_at(&member, crate::time::Clock::now(&world.clock)).ok_or("there is room")?;
+            world.pass(millis);
+            guard.judge(Verdict::Success);
+        }
+        world.cluster.insert(Node::new("d"), ())?;
+        let newcomer = world.cluster.get("d").ok_or("it is there")?.member.state.latency();
+        let newcomer = newcomer.ok_or("it has an estimate")?.as_millis();
+        assert!((190..=200).contains(&newcomer), "{newcomer} ms among 100, 200 and 900");
+        let first = Cluster::new([(Node::new("a"), ())])?;
+        assert_eq!(first.get("a").ok_or("it is there")?.member.state.latency(), None);
+        Ok(())
+    }
+}

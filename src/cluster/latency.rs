@@ -23,6 +23,8 @@ const FADED: f32 = 1.0 / 64.0;
 const FIRST_SUSPENSION: u32 = (100.0 * PER_MS) as u32;
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive constant")]
 const LONGEST_SUSPENSION: u32 = (30_000.0 * PER_MS) as u32;
+/// How far ahead a stamp can be. What seems to be further ahead lies more than a month back.
+const AHEAD: u32 = 2 * LONGEST_SUSPENSION;
 /// What is assumed of a node, in seconds, that has never answered: while idle it is worth a try before all others, and
 /// while that try is on its way it is the last choice, or one that hangs from the start would draw all traffic.
 const UNTRIED: f32 = f32::MIN_POSITIVE;
@@ -42,11 +44,12 @@ impl Stamp {
         Self((nanos >> 20) as u32)
     }
 
-    /// The time from `earlier` to here; 0 if that lies ahead, as it may where two threads read the clock.
+    /// The time from `earlier` to here; 0 if that lies ahead, as the end of a suspension does, or what another thread read
+    /// from the clock.
     #[inline]
     fn after(self, earlier: u32) -> u32 {
         let span = self.0.wrapping_sub(earlier);
-        if span > u32::MAX / 2 { 0 } else { span }
+        if span > u32::MAX - AHEAD { 0 } else { span }
     }
 }
 
@@ -165,6 +168,8 @@ fn unpack(word: u64) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::rng::Rng;
 
@@ -240,10 +245,67 @@ mod tests {
     }
 
     #[test]
+    fn after_days_without_a_request_a_failure_is_long_over_and_an_estimate_is_old() {
+        let day = 86_400_000;
+        // The stamps wrap after 52 days.
+        for days in [1, 26, 27, 30, 45, 52] {
+            let latency = Latency::new(Some(1.0), at(1000));
+            latency.failed(at(1000));
+            let now = at(1000 + days * day);
+            assert!(!latency.is_suspended(now, 0), "after {days} days");
+            assert!(latency.expected(0, now) < 0.1, "after {days} days");
+            latency.succeeded(0.01, now);
+            assert!((latency.estimate().unwrap() - 0.01).abs() < 1e-4, "after {days} days");
+        }
+    }
+
+    #[test]
     fn time_that_goes_backwards_changes_nothing() {
         let latency = Latency::new(Some(0.01), at(5000));
         latency.succeeded(1.0, at(4000));
         let estimate = latency.estimate().unwrap();
         assert!((estimate - 0.01).abs() < 1e-6, "{estimate}");
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Success(f32),
+        Failure,
+        GivenUp(f32),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let seconds = prop_oneof![Just(0.0_f32), 1e-9..1e-3_f32, 0.0..100.0_f32, Just(f32::MAX)];
+        prop_oneof![
+            3 => seconds.clone().prop_map(Event::Success),
+            1 => Just(Event::Failure),
+            1 => seconds.prop_map(Event::GivenUp),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_estimate_is_a_positive_number_whatever_happens_and_however_often_it_is_read(
+            events in prop::collection::vec((event(), any::<u64>()), 1..50), in_flight: u32,
+        ) {
+            let (latency, untouched) = (Latency::new(None, at(0)), Latency::new(None, at(0)));
+            for (event, nanos) in events {
+                let now = Stamp::of(nanos);
+                for latency in [&latency, &untouched] {
+                    match event {
+                        Event::Success(seconds) => latency.succeeded(seconds, now),
+                        Event::Failure => latency.failed(now),
+                        Event::GivenUp(seconds) => latency.at_least(seconds, now),
+                    }
+                }
+                for reads in 0..3 {
+                    let expected = latency.expected(in_flight, Stamp::of(nanos.wrapping_mul(reads)));
+                    prop_assert!(expected.is_finite() && expected > 0.0, "{}", expected);
+                    let _ = latency.is_suspended(now, in_flight);
+                }
+                prop_assert_eq!(latency.estimate(), untouched.estimate());
+                prop_assert_eq!(latency.streak(), untouched.streak());
+            }
+        }
     }
 }

@@ -34,6 +34,7 @@ mod version;
 use std::{
     fmt,
     num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64},
@@ -418,11 +419,17 @@ impl<S> Cluster<S> {
         };
         drop(old);
         self.introduce_members();
+        // A policy may be the user's code: if it panics, the others are told nevertheless.
+        let mut panic = None;
         for subscriber in inner.subscribers() {
-            subscriber.refresh();
+            let told = catch_unwind(AssertUnwindSafe(|| subscriber.refresh()));
+            panic = panic.or(told.err());
         }
         // Only now: a caller that tried before the refresh would not see the change, and sleep on.
         inner.common.gate.open();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
         Ok(result)
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::{
-        cluster::{Cluster, Node},
+        cluster::{Cluster, MAX_DEPARTED, Node},
         time::ManualClock,
     };
 
@@ -128,5 +128,35 @@ mod tests {
         cluster.insert(Node::new("b"), ()).expect("a name");
 
         assert!(std::sync::Arc::ptr_eq(&before, &state("b").expect("b is back")));
+    }
+
+    #[test]
+    fn what_is_remembered_of_nodes_that_left_is_bounded() {
+        let clock = ManualClock::new();
+        let window = Duration::from_secs(60);
+        let cluster = Cluster::builder().clock(clock.clone()).drain_window(window);
+        let cluster = cluster.build([(Node::new("stays"), ())]).expect("a name");
+        let mut highest = 0;
+        for number in 0..20_000 {
+            let id = format!("node-{number}");
+            cluster.insert(Node::new(id.as_str()), ()).expect("a name");
+            highest = highest.max(cluster.get(id.as_str()).expect("it is there").member.slot());
+            cluster.remove(id.as_str());
+            // One that comes and goes must not pile up either.
+            cluster.remove("stays");
+            cluster.insert(Node::new("stays"), ()).expect("a name");
+        }
+        assert!(highest <= MAX_DEPARTED + 2, "slot {highest}");
+        let remembered = || {
+            let registry = cluster.inner.registry.lock().expect("no panic");
+            (registry.departed.len(), registry.queue.len())
+        };
+        let (departed, queue) = remembered();
+        assert!(departed <= MAX_DEPARTED && queue <= 2 * MAX_DEPARTED + 2, "{departed} and {queue}");
+
+        // After the window the next change forgets them all.
+        clock.advance(window);
+        cluster.insert(Node::new("new"), ()).expect("a name");
+        assert_eq!(remembered(), (0, 0));
     }
 }

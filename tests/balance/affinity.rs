@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use buttress::{
-    balance::{Affinity, Balance, Cloned, Error, KeyOf, NoNode, Queue, Retry, RoundRobin},
+    balance::{Affinity, Balance, Cloned, Error, KeyOf, LeastRequest, NoNode, Queue, Retry, RoundRobin},
     cluster::{Admin, Cluster, Health, Node},
     placement::KeyHash,
 };
@@ -111,6 +111,18 @@ async fn panic_ignores_health_for_pinned_requests_too() {
     cluster.set_health("a", Health::Down).unwrap();
     cluster.set_health("b", Health::Down).unwrap();
     assert_eq!(ask(&cluster, require("b")).await, Ok("b"));
+}
+
+#[tokio::test]
+async fn pinned_requests_count_as_load_of_their_node() {
+    let hangs = service_fn(|_: Option<Affinity>| std::future::pending::<Result<(), Infallible>>());
+    let cluster = Cluster::new(["a", "b"].map(|id| (Node::new(id), hangs))).unwrap();
+    let mut balance = Balance::new(cluster.clone(), LeastRequest::of_all()).key(AsAsked);
+    let _pinned: Vec<_> = (0..3).map(|_| balance.call(Some(prefer("a")))).collect();
+    let _others: Vec<_> = (0..3).map(|_| balance.call(None)).collect();
+    for node in ["a", "b"] {
+        assert_eq!(cluster.get(node).unwrap().member.state.in_flight(), 3, "{node}");
+    }
 }
 
 /// As [`AsAsked`], for nodes on stage.

@@ -4,5 +4,6 @@
 
 mod auto_traits;
 mod dropped;
+mod panics;
 mod readiness;
 mod stress;

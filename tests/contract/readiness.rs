@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
@@ -18,6 +19,7 @@ use buttress::{
     },
     cluster::{Cluster, FailureKind, LoadGuard, Member, Node, Verdict},
     forward::{PeerAddr, Proxy, ProxyError},
+    health::OutlierDetection,
     overload::{Gradient, Limit, LimitLayer, Limiter, http::AnswerLayer},
     route::{Route, Routes, Rule},
     sticky::{CookieKeys, Pins, StickyCookie, StickyLayer},
@@ -25,6 +27,7 @@ use buttress::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{
     BoxError, Layer, Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, service_fn,
@@ -318,6 +321,78 @@ async fn a_node_that_cannot_become_ready_is_passed_over() {
     // What cannot become ready now may later: the balancer has not given up on it.
     gates[0].set(OPEN);
     assert_eq!(balance.call(10).await.unwrap(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_to_become_ready_is_put_out_and_comes_back() {
+    let (gates, cluster) = gated(3);
+    let ejections = OutlierDetection::new().watch(&cluster).unwrap();
+    let mut balance = Balance::new(cluster.clone(), RoundRobin);
+    gates[0].set(BROKEN);
+    gates[1].set(OPEN);
+    gates[2].set(OPEN);
+    for request in 0..60 {
+        assert_eq!(balance.call(request).await.unwrap(), request);
+    }
+    let state = &cluster.get("0").unwrap().member.state;
+    assert!(state.is_ejected());
+    assert_eq!((state.failures(), ejections.list().len()), (5, 1));
+    gates[0].set(OPEN);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    for request in 0..60 {
+        assert_eq!(balance.call(request).await.unwrap(), request);
+    }
+    assert!(!state.is_ejected() && called(&gates)[0] >= 10, "{:?}", called(&gates));
+}
+
+/// A node that takes five waits to become ready.
+struct Slow {
+    waits: u32,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Slow {
+    fn new(waits: u32) -> Self {
+        Self { waits, sleep: None }
+    }
+}
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        Self::new(self.waits)
+    }
+}
+
+impl Service<u32> for Slow {
+    type Response = u32;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<u32, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        while self.waits > 0 {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(Duration::from_secs(2))));
+            std::task::ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+            self.waits -= 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: u32) -> Self::Future {
+        std::future::ready(Ok(request))
+    }
+}
+
+/// No other request drives it, nor does anything else happen meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_node_becomes_ready_step_by_step_with_no_other_traffic() {
+    for nodes in [1, 3] {
+        let named = (0..nodes).map(|index: u32| (Node::new(index.to_string()), Slow::new(5)));
+        let mut balance = Balance::new(Cluster::new(named).unwrap(), RoundRobin);
+        let start = Instant::now();
+        assert_eq!(balance.call(7).await.unwrap(), 7);
+        assert_eq!(start.elapsed().as_secs(), 10);
+    }
 }
 
 #[tokio::test]

@@ -106,9 +106,116 @@ impl<B, G> fmt::Debug for TrackedBody<B, G> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{convert::Infallible, io, sync::Arc, task::Waker};
+
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
 
     use super::*;
+    use crate::cluster::{Cluster, FailureKind, Node, NodeState, Verdict};
+
+    /// One frame, perhaps an error after it, and no word about the end.
+    struct Blind {
+        frames: u32,
+        breaks: bool,
+    }
+
+    impl Body for Blind {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            Poll::Ready(match self.frames.checked_sub(1) {
+                Some(left) => {
+                    self.frames = left;
+                    Some(Ok(Frame::data(Bytes::from_static(b"x"))))
+                }
+                None => self.breaks.then(|| Err(io::Error::other("broken"))),
+            })
+        }
+    }
+
+    /// A response with this body, whose head was judged, and the state of the node that it came from.
+    fn respond<B: Body>(body: B, verdict: Verdict) -> (Response<TrackedBody<B>>, Arc<NodeState>) {
+        let cluster = Cluster::new([(Node::new("a"), ())]).unwrap();
+        let member = Arc::clone(&cluster.get("a").unwrap().member);
+        let mut guard = LoadGuard::start(&member).unwrap();
+        guard.judge(verdict);
+        (OnBody.complete(guard, Response::new(body)), Arc::clone(&member.state))
+    }
+
+    fn poll<B: Body + Unpin>(body: &mut TrackedBody<B>) -> Option<Result<Frame<B::Data>, B::Error>> {
+        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => panic!("it has it all"),
+        }
+    }
+
+    fn counts(state: &NodeState) -> (u32, u64, u64) {
+        (state.in_flight(), state.failures(), state.cancelled())
+    }
+
+    #[test]
+    fn a_body_that_nobody_polls_to_its_end_is_over_with_its_last_frame() {
+        let (mut response, state) = respond(Full::<Bytes>::from("all of it"), Verdict::Success);
+        assert_eq!(counts(&state), (1, 0, 0));
+        assert!(poll(response.body_mut()).is_some());
+        assert_eq!(counts(&state), (0, 0, 0));
+        drop(response);
+        assert_eq!(counts(&state), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_body_that_is_empty_is_over_at_once() {
+        let (response, state) = respond(Empty::<Bytes>::new(), Verdict::Success);
+        assert_eq!(counts(&state), (0, 0, 0));
+        drop(response);
+        let (_, state): (Response<TrackedBody<Full<Bytes>>>, _) = respond(Full::default(), Verdict::Neutral);
+        assert_eq!(counts(&state), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_body_that_is_dropped_before_its_end_is_no_failure() {
+        let (mut response, state) = respond(Blind { frames: 1, breaks: false }, Verdict::Success);
+        assert!(poll(response.body_mut()).is_some());
+        assert_eq!(counts(&state), (1, 0, 0), "there may be more");
+        drop(response);
+        assert_eq!(counts(&state), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_body_that_breaks_is_a_failure_unless_the_answer_was_one_already() {
+        for (verdict, failures) in
+            [(Verdict::Success, 1), (Verdict::Neutral, 1), (Verdict::Failure(FailureKind::Response), 1)]
+        {
+            let (mut response, state) = respond(Blind { frames: 1, breaks: true }, verdict);
+            assert!(matches!(poll(response.body_mut()), Some(Ok(_))));
+            assert!(matches!(poll(response.body_mut()), Some(Err(_))));
+            assert_eq!(counts(&state), (0, failures, 0), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_switches_protocols_is_over_with_its_lease() {
+        let cluster = Cluster::new([(Node::new("a"), ())]).unwrap();
+        let member = Arc::clone(&cluster.get("a").unwrap().member);
+        let guard = LoadGuard::start(&member).unwrap();
+        let mut response: Response<Empty<Bytes>> = Response::new(Empty::new());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let mut response: Response<TrackedBody<_>> = OnBody.complete(guard, response);
+        let lease = response.extensions_mut().remove::<UpgradeLease>().unwrap();
+        let body: Option<Result<_, Infallible>> = poll(response.body_mut());
+        assert!(body.is_none());
+        drop(response);
+        let copy = lease.clone();
+        drop(lease);
+        assert_eq!(member.state.in_flight(), 1);
+        drop(copy);
+        assert_eq!(member.state.in_flight(), 0);
+    }
 
     struct Held(#[allow(dead_code, reason = "it is counted")] Arc<()>);
 
@@ -117,7 +224,7 @@ mod tests {
     #[test]
     fn an_upgrade_that_is_counted_twice_lasts_for_both() {
         let counts = [Arc::new(()), Arc::new(())];
-        let mut response = Response::new(http_body_util::Empty::<bytes::Bytes>::new());
+        let mut response = Response::new(Empty::<Bytes>::new());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let response = OnBody.complete(Held(Arc::clone(&counts[0])), response);
         let mut response = OnBody.complete(Held(Arc::clone(&counts[1])), response);

@@ -89,10 +89,15 @@ impl<E: Error + 'static> NodeError for E {
             if error.is::<tokio::time::error::Elapsed>() {
                 return Some(FailureKind::Timeout);
             }
-            if let Some(kind) = error.downcast_ref::<io::Error>().and_then(|error| io_failure(error.kind())) {
+            let io = error.downcast_ref::<io::Error>();
+            if let Some(kind) = io.and_then(|error| io_failure(error.kind())) {
                 return Some(kind);
             }
-            cause = error.source();
+            // The source of an `io::Error` is not the error that it wraps, but the source of that.
+            cause = match io.and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
         }
         Some(FailureKind::Transport)
     }
@@ -125,6 +130,45 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+
+    #[test]
+    fn every_status_has_its_verdict() {
+        use FailureKind::{Gateway, Overloaded, Response as Failed, Throttled};
+        for status in 100..=999 {
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut response = Response::new(());
+            *response.status_mut() = status;
+            let expected = match status.as_u16() {
+                429 => Verdict::Failure(Throttled),
+                400..500 | 501 | 505 => Verdict::Neutral,
+                502 | 504 => Verdict::Failure(Gateway),
+                503 => Verdict::Failure(Overloaded),
+                500..600 => Verdict::Failure(Failed),
+                _ => Verdict::Success,
+            };
+            let answer: Result<_, &io::Error> = Ok(&response);
+            assert_eq!(ClassifyHttp.classify(answer), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_judged_by_what_stands_behind_it() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof};
+        let table = [
+            (ConnectionRefused, FailureKind::Connect),
+            (AddrNotAvailable, FailureKind::Connect),
+            (TimedOut, FailureKind::Timeout),
+            (ConnectionReset, FailureKind::Transport),
+            (UnexpectedEof, FailureKind::Transport),
+        ];
+        for (kind, expected) in table {
+            let wrapped = io::Error::other(io::Error::other(io::Error::from(kind)));
+            for error in [io::Error::from(kind), wrapped] {
+                let answer: Result<&Response<()>, _> = Err(&error);
+                assert_eq!(ClassifyHttp.classify(answer), Verdict::Failure(expected), "{error:?}");
+            }
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_never_nonsense() {

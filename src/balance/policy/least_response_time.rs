@@ -11,6 +11,8 @@ use crate::{
 
 /// Up to so many nodes, all are looked at.
 const SCAN: usize = 64;
+/// Less than any cost that was measured, in seconds.
+const TRIFLE: f32 = 1e-30;
 /// Beyond, the best nodes seen lately are remembered: this many of them.
 const REMEMBERED: usize = 12;
 /// Each pick looks at half of what is remembered and at two others.
@@ -113,8 +115,10 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
 
 /// What a node costs that is new, failing, limited or idle; infinity if it cannot take the request.
 #[cold]
-fn look_closer(nodes: &Nodes, cx: &PickCx<'_>, index: usize) -> f32 {
-    quote(nodes, cx, index, cx.stamp(nodes)).map_or(f32::INFINITY, |(alone, load)| alone * load)
+fn look_closer(nodes: &Nodes, cx: &mut PickCx<'_>, index: usize) -> f32 {
+    let cost = quote(nodes, cx, index, cx.stamp(nodes)).map_or(f32::INFINITY, |(alone, load)| alone * load);
+    // To a client that has just begun all nodes are the same: whatever their number, each is as likely to come first.
+    if cost < TRIFLE { cost * (1 + (cx.rng.next_u64() >> 40)) as f32 } else { cost }
 }
 
 /// What a node costs alone and how many requests it would have, if it can take this one.

@@ -40,7 +40,7 @@ impl Cheapest {
 
 /// Spreads the bits of a number (the finaliser of Moremur).
 #[inline]
-fn mix(mut z: u64) -> u64 {
+pub(super) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x3c79_ac49_2ba7_b653);
     (z ^ (z >> 33)).wrapping_mul(0x1c69_b3f7_4ac4_ae35)
 }
@@ -113,4 +113,35 @@ fn draw<'a>(room: &'a mut [usize; MAX_CHOICES], choices: usize, n: usize, rng: &
         room[place] = if room[..place].contains(&candidate) { last } else { candidate };
     }
     &room[..choices]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_holds_no_node_twice_and_each_as_often_as_the_others() {
+        let mut rng = Rng::seeded(7);
+        for (n, choices) in [(2, 2), (3, 2), (10, 2), (6, 5), (17, 16), (40, 3)] {
+            let mut counts = vec![0_u32; n];
+            for _ in 0..20_000 {
+                let mut sample = if choices == 2 {
+                    <[usize; 2]>::from(draw_two(n, &mut rng)).to_vec()
+                } else {
+                    draw(&mut [0; MAX_CHOICES], choices, n, &mut rng).to_vec()
+                };
+                for &index in &sample {
+                    counts[index] += 1;
+                }
+                sample.sort_unstable();
+                sample.dedup();
+                assert_eq!(sample.len(), choices, "{choices} of {n}");
+            }
+            let even = 20_000.0 * choices as f64 / n as f64;
+            for count in counts {
+                let ratio = f64::from(count) / even;
+                assert!((0.9..1.1).contains(&ratio), "{choices} of {n}: {ratio}");
+            }
+        }
+    }
 }

@@ -436,6 +436,39 @@ fn a_node_that_succeeds_less_often_than_the_others_is_put_out() {
 }
 
 #[test]
+fn too_few_nodes_or_requests_say_nothing_of_a_success_rate() {
+    for (nodes, requests, expected) in [(5, 100, true), (4, 100, false), (5, 99, false), (6, 99, false)] {
+        let mut world = World::new(OutlierDetection::none().success_rate(1.5), nodes);
+        for node in 0..nodes {
+            for _ in 0..requests {
+                if node == 1 { world.fail(node, FailureKind::Response) } else { world.succeed(node) }
+            }
+        }
+        world.now += 10 * SEC;
+        world.sweep();
+        assert_eq!(world.is_out(1), expected, "{requests} requests to each of {nodes} nodes");
+    }
+}
+
+#[test]
+fn nodes_that_are_put_out_together_come_back_apart() {
+    let rules = OutlierDetection::new().max_share(100);
+    let nodes = 100;
+    let mut world = World::new(rules.clone(), nodes);
+    world.detector.rules = rules.jitter(10);
+    for node in 0..nodes - 1 {
+        world.eject(node);
+    }
+    let mut ends: Vec<_> = world.detector.ejected().map(|(_, spell)| spell.until).collect();
+    ends.sort_unstable();
+    assert!(ends[0] >= 5 * SEC && ends[nodes - 2] <= 5500 * MS);
+    let early = ends.partition_point(|&end| end < 5250 * MS);
+    assert!((35..65).contains(&early), "{early} of 99 in the first half");
+    ends.dedup();
+    assert_eq!(ends.len(), nodes - 1);
+}
+
+#[test]
 fn a_few_failures_of_one_among_perfect_nodes_are_no_outlier() {
     let mut world = World::new(OutlierDetection::none().success_rate(1.9), 20);
     for node in 0..20 {
