@@ -10,7 +10,7 @@ use std::{
 
 use super::{NoNode, Nodes, PickCx, Picker, Policy};
 use crate::{
-    cluster::{Admin, Cluster, Endpoint, LoadGuard, Member, NodeId, Permit, Version},
+    cluster::{Admin, Cluster, Endpoint, LoadGuard, Member, Node, NodeId, Permit, Version},
     rng::Rng,
 };
 
@@ -214,6 +214,18 @@ impl<S> Chooser<S> {
         cx.set_panic(self.ignores_health(&endpoint.member));
         let is_fit = node.admin != Admin::Down && (state.is_fit() || cx.in_panic());
         (is_fit && !state.is_full() && !cx.was_tried(&endpoint.member)).then_some(&**endpoint)
+    }
+
+    /// Tells the picker that is in charge of a node of a request that went there past it.
+    pub(super) fn charge(&self, member: &Member) {
+        let Node { id, priority, .. } = &member.node;
+        let Some(tier) = self.tiers.iter().find(|tier| tier.priority == *priority) else { return };
+        for group in tier.groups.iter().flatten() {
+            let nodes = group.nodes.iter().as_slice();
+            if let Ok(index) = nodes.binary_search_by(|other| other.node.id.cmp(id)) {
+                return group.picker.charge(index);
+            }
+        }
     }
 
     /// The node that a permit is for, unless it has left.

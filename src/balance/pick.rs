@@ -74,6 +74,12 @@ pub trait Picker: Any + Debug + Send + Sync {
     /// Must not choose a node that [cannot take](PickCx::can_take) the request, and must find one if there is any. An
     /// index out of range counts as none.
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize>;
+
+    /// A request went to the node at `index` without being asked about, because it [belongs](super::Affinity) there. A picker
+    /// that keeps turns counts it as one (default: nothing happens).
+    fn charge(&self, index: usize) {
+        let _ = index;
+    }
 }
 
 /// What is known about the request that a node is wanted for.

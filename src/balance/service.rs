@@ -329,6 +329,7 @@ impl<S: Send + Sync + 'static> Shared<S> {
     {
         let endpoint = chooser.choose_pinned(id, cx, epoch)?;
         let guard = self.begin(endpoint, cx)?;
+        chooser.charge(&endpoint.member);
         Some((S::clone(&endpoint.service), guard))
     }
 

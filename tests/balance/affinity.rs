@@ -1,9 +1,12 @@
 //! Requests that belong to one node.
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use buttress::{
-    balance::{Affinity, Balance, Cloned, Error, KeyOf, LeastRequest, NoNode, Queue, Retry, RoundRobin},
+    balance::{
+        Affinity, Balance, Cloned, Error, KeyOf, LeastRequest, NoNode, Queue, Retry, RoundRobin,
+        WeightedRoundRobin,
+    },
     cluster::{Admin, Cluster, Health, Node},
     placement::KeyHash,
 };
@@ -189,4 +192,28 @@ async fn the_answer_of_a_required_node_stands() {
         matches!(error, Error::Node { node, .. } if node.as_str() == "a"),
         "not that there is no other node"
     );
+}
+
+#[tokio::test]
+async fn pinned_requests_take_turns_of_their_node() {
+    let nodes = ["a", "b", "c", "d"].map(|id| (Node::new(id), name(id)));
+    let cluster = Cluster::new(nodes).unwrap();
+    let balance = Balance::new(cluster, WeightedRoundRobin).key(AsAsked);
+    let mut served = BTreeMap::new();
+    for request in 0..400 {
+        // A quarter of them belongs to `a`: its whole share.
+        let affinity = (request % 4 == 0).then(|| prefer("a"));
+        *served.entry(balance.clone().oneshot(affinity).await.unwrap()).or_insert(0_u32) += 1;
+    }
+    assert!(served.values().all(|&requests| requests.abs_diff(100) <= 4), "{served:?}");
+
+    // When they stop coming, the node is soon in its turn again.
+    for _ in 0..100 {
+        assert_eq!(balance.clone().oneshot(Some(prefer("a"))).await.unwrap(), "a");
+    }
+    let mut turns = 0;
+    while balance.clone().oneshot(None).await.unwrap() != "a" {
+        turns += 1;
+    }
+    assert!(turns <= 3 * 9, "after {turns} turns of others");
 }

@@ -17,7 +17,8 @@ use crate::{
 ///
 /// Reach for it when capacities are known and fixed. Of the first k picks a node of weight w among a total of W gets
 /// k·w/W, give or take less than one, for every k: there are no bursts to heavy nodes, and light ones do not wait for
-/// the end of a round. The first pick is random by weight, so that clients which start together do not all begin with
+/// the end of a round. Requests that [belong](crate::balance::Affinity) to a node take its next turns, up to eight ahead: so
+/// clients that are pinned to a node do not come on top of its share. The first pick is random by weight, so that clients which start together do not all begin with
 /// the heaviest; a change of membership goes on where the schedule stood.
 ///
 /// O(log c) for c different weights, under a lock held for some 50 ns. Source: Baruah, Cohen, Plaxton, Varvel,
@@ -69,12 +70,25 @@ impl fmt::Debug for Weighted {
 impl Picker for Weighted {
     fn pick(&self, nodes: &Nodes, cx: &mut PickCx<'_>) -> Option<usize> {
         let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = schedule.next(|node| cx.can_take(&nodes[node]));
+        let next = loop {
+            match schedule.next(|node| cx.can_take(&nodes[node])) {
+                Some(node) if schedule.is_settled(node) => {}
+                next => break next,
+            }
+        };
         drop(schedule);
         // A node may have come up after it was asked.
         next.or_else(|| any_eligible(nodes, cx))
     }
+
+    fn charge(&self, index: usize) {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner).charge(index);
+    }
 }
+
+/// How many turns can be taken ahead. With no bound, a node that many clients are pinned to would be left out for as long
+/// again once they are gone.
+const AHEAD: u8 = 8;
 
 /// The schedule: pure, over indices and weights. Time is the number of picks made.
 ///
@@ -93,6 +107,8 @@ struct Schedule {
     /// The node that goes first, if it can.
     first: Option<(usize, usize)>,
     passed_over: Vec<(usize, Turn)>,
+    /// How many turns each node has taken ahead.
+    ahead: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -153,6 +169,7 @@ impl Schedule {
             classes,
             first: None,
             passed_over: Vec::new(),
+            ahead: vec![0; weights.len()],
         };
         if offsets.is_none() {
             schedule.first = schedule.draw_first(rng);
@@ -174,6 +191,20 @@ impl Schedule {
             draw -= share;
         }
         None
+    }
+
+    /// Lets a node take a turn ahead.
+    fn charge(&mut self, node: usize) {
+        if let Some(ahead) = self.ahead.get_mut(node) {
+            *ahead = AHEAD.min(*ahead + 1);
+        }
+    }
+
+    /// Whether the turn that a node has now is one that it took ahead.
+    fn is_settled(&mut self, node: usize) -> bool {
+        let left = self.ahead[node].checked_sub(1);
+        self.ahead[node] = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// The next node for which `can_take` holds. Each node is asked at most once.
