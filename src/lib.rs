@@ -69,6 +69,8 @@
 
 pub mod balance;
 pub mod cache;
+#[cfg(feature = "http")]
+mod causes;
 pub mod cluster;
 pub mod discover;
 #[cfg(any(feature = "http", feature = "tcp"))]

@@ -152,10 +152,21 @@ impl Overloaded {
 }
 
 #[cfg(feature = "proxy")]
+impl crate::forward::ProxyError for Overloaded {
+    fn status(&self) -> StatusCode {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        Some(self.retry_after())
+    }
+}
+
+#[cfg(feature = "proxy")]
 impl<E: crate::forward::ProxyError> crate::forward::ProxyError for Error<E> {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded(overloaded) => overloaded.status(),
             Self::Service(error) => error.status(),
         }
     }

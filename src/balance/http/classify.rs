@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
     balance::{Classify, RetryAfter},
+    causes::causes,
     cluster::{FailureKind, Verdict},
     overload::Overloaded,
 };
@@ -70,8 +71,7 @@ pub trait NodeError {
 
 impl<E: Error + 'static> NodeError for E {
     fn failure(&self) -> Option<FailureKind> {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
-        while let Some(error) = cause {
+        for error in causes(self) {
             #[cfg(feature = "proxy")]
             if let Some(upstream) = error.downcast_ref::<crate::forward::UpstreamError>() {
                 return upstream_failure(upstream);
@@ -93,11 +93,6 @@ impl<E: Error + 'static> NodeError for E {
             if let Some(kind) = io.and_then(|error| io_failure(error.kind())) {
                 return Some(kind);
             }
-            // The source of an `io::Error` is not the error that it wraps, but the source of that.
-            cause = match io.and_then(io::Error::get_ref) {
-                Some(wrapped) => Some(wrapped),
-                None => error.source(),
-            };
         }
         Some(FailureKind::Transport)
     }

@@ -1,11 +1,12 @@
 use std::convert::Infallible;
-use std::error::Error;
 use std::time::Duration;
 
 use http::StatusCode;
 use tower::BoxError;
 
+use crate::causes::causes;
 use crate::forward::{UpstreamError, UpstreamErrorKind};
+use crate::overload::Overloaded;
 use crate::route::Unmatched;
 
 /// Says what a client is told when the inner service of a [`Proxy`](super::Proxy) fails.
@@ -57,21 +58,24 @@ impl ProxyError for UpstreamError {
     }
 }
 
-/// Looks for an [`UpstreamError`] or an [`Unmatched`] among the causes; anything else is a 502.
+/// Looks for an [`UpstreamError`], an [`Unmatched`] or an [`Overloaded`] among the causes; anything else is a 502.
 impl ProxyError for BoxError {
     fn status(&self) -> StatusCode {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&**self);
-        while let Some(error) = cause {
-            if let Some(upstream) = error.downcast_ref::<UpstreamError>() {
-                return upstream.status();
-            }
-            if let Some(unmatched) = error.downcast_ref::<Unmatched>() {
-                return unmatched.status();
-            }
-            cause = error.source();
-        }
-        StatusCode::BAD_GATEWAY
+        known_cause(self).map_or(StatusCode::BAD_GATEWAY, ProxyError::status)
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        known_cause(self)?.retry_after()
+    }
+}
+
+fn known_cause(error: &BoxError) -> Option<&dyn ProxyError> {
+    causes(&**error).find_map(|cause| {
+        let upstream = cause.downcast_ref::<UpstreamError>().map(|error| error as &dyn ProxyError);
+        let unmatched = || cause.downcast_ref::<Unmatched>().map(|error| error as &dyn ProxyError);
+        let overloaded = || cause.downcast_ref::<Overloaded>().map(|error| error as &dyn ProxyError);
+        upstream.or_else(unmatched).or_else(overloaded)
+    })
 }
 
 impl ProxyError for Infallible {
@@ -93,5 +97,24 @@ mod tests {
         let slow = UpstreamError::new(UpstreamErrorKind::Timeout, "too slow");
         assert_eq!(BoxError::from(Wrapped(slow)).status(), StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(BoxError::from("anything").status(), StatusCode::BAD_GATEWAY);
+        let slow = UpstreamError::new(UpstreamErrorKind::Timeout, "too slow");
+        let wrapped = BoxError::from(std::io::Error::other(slow));
+        assert_eq!(
+            wrapped.status(),
+            StatusCode::GATEWAY_TIMEOUT,
+            "what an `io::Error` wraps is no source of it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_boxed_refusal_of_a_limiter_says_when_to_come_back() {
+        use crate::overload::{Fixed, Limiter, Queue, Terms};
+
+        let limiter = Limiter::new(Fixed::new(1).expect("a limit"), Queue::new(0, Duration::ZERO));
+        let _permit = limiter.acquire(Terms::default()).await;
+        let refused = limiter.acquire(Terms::default()).await.expect_err("there is room for one");
+        let boxed = BoxError::from(refused);
+        assert_eq!(boxed.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(boxed.retry_after().is_some());
     }
 }
