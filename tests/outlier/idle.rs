@@ -39,7 +39,7 @@ async fn a_request_that_waits_while_the_others_are_out_is_polled_twice_in_an_hou
     let hangs = service_fn(|()| pending::<Result<(), std::io::Error>>());
     let nodes = ["a", "b", "c"].map(|id| (Node::new(id).max_in_flight(1), hangs));
     let cluster = Cluster::new(nodes).unwrap();
-    let ejections = OutlierDetection::new().watch(&cluster).unwrap();
+    let ejections = OutlierDetection::new().max_share(100).watch(&cluster).unwrap();
     let member = |node| Arc::clone(&cluster.get(node).unwrap().member);
     for _ in 0..5 {
         LoadGuard::start(&member("a")).unwrap().judge(Verdict::Failure(FailureKind::Connect));

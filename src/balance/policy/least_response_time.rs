@@ -118,7 +118,9 @@ fn scan(nodes: &Nodes, cx: &mut PickCx<'_>, weigh: impl Fn(usize, f32) -> f32) -
 fn look_closer(nodes: &Nodes, cx: &mut PickCx<'_>, index: usize) -> f32 {
     let cost = quote(nodes, cx, index, cx.stamp(nodes)).map_or(f32::INFINITY, |(alone, load)| alone * load);
     // To a client that has just begun all nodes are the same: whatever their number, each is as likely to come first.
-    if cost < TRIFLE { cost * (1 + (cx.rng.next_u64() >> 40)) as f32 } else { cost }
+    // (A part of the cost, which stays below that of nodes whose answers took no time at all.)
+    let part = ((cx.rng.next_u64() >> 40) + 1) as f32 / (1 << 24) as f32;
+    if cost < TRIFLE { cost * part } else { cost }
 }
 
 /// What a node costs alone and how many requests it would have, if it can take this one.
