@@ -125,9 +125,8 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
             .map(|_| {
-                let index = Arc::new(Index::new());
-                let shard = Shard::new(self.eviction.policy(share), Arc::clone(&index), share, weighted);
-                Place { index, lock: Striped::new(shard, cores) }
+                let shard = Shard::new(self.eviction.policy(share), share, weighted);
+                Place { index: Index::new(), lock: Striped::new(shard, cores) }
             })
             .collect();
         let exclusive_hits = shards[0].lock.read().exclusive_hits();
@@ -135,6 +134,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,
+                hints: self.capacity > 1 << 16,
                 shards,
                 hasher: self.hasher,
                 budget,

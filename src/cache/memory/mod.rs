@@ -54,7 +54,7 @@ pub struct MemoryCache<K, V, S = RandomState> {
 
 /// A shard, and the way to it.
 struct Place<K, V> {
-    index: Arc<Index>,
+    index: Index,
     lock: Striped<Shard<K, V>>,
 }
 
@@ -62,6 +62,7 @@ struct Inner<K, V, S> {
     shards: Box<[Place<K, V>]>,
     hasher: S,
     exclusive_hits: bool,
+    hints: bool,
     /// Whether any entry has a deadline yet: until then nobody asks for the time.
     expiring: AtomicBool,
     budget: Budget,
@@ -105,12 +106,12 @@ where
         let now = self.now();
         let place = self.shard_and_index(hash);
         if self.inner.exclusive_hits {
-            return Self::get_exclusive(&place.lock, hash, key, now);
+            return Self::get_exclusive(place, hash, key, now);
         }
-        let hint = place.index.hint(low(hash));
+        let hint = if self.inner.hints { place.index.hint(low(hash)) } else { None };
         let shard = place.lock.read();
         let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
-            None => shard.find(hash, key),
+            None => shard.find(&place.index, hash, key),
             found => found,
         };
         let found = found.filter(|(slot, _)| shard.is_fresh(*slot, now));
@@ -121,14 +122,14 @@ where
     }
 
     #[inline(never)]
-    fn get_exclusive<Q>(lock: &Striped<Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
+    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, now: u64) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now));
+        let mut shard = place.lock.write();
+        let found = shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now));
         let found = found.map(|(slot, value)| (slot, value.clone()));
         shard.count(found.is_some());
         let (slot, value) = found?;
@@ -145,8 +146,10 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        let (_, value) = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        let (_, value) =
+            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
         Some(value.clone())
     }
 
@@ -158,8 +161,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        shard.find(hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -184,11 +188,12 @@ where
         let hash = self.hash(key);
         let now = self.now();
         let removed = {
-            let mut shard = self.shard(hash).write();
+            let place = self.shard_and_index(hash);
+            let mut shard = place.lock.write();
             shard.leases.void(hash);
-            let (slot, _) = shard.find(hash, key)?;
+            let (slot, _) = shard.find(&place.index, hash, key)?;
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
         };
         let (key, value, cause) = removed?;
         if let Some(listener) = &self.inner.listener {
@@ -205,7 +210,7 @@ where
         let mut newcomer = Newcomer { hash, key, value, weight, deadline };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let lock = self.shard(hash);
+        let Place { index, lock } = self.shard_and_index(hash);
         let mut lease = lease;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
@@ -214,11 +219,11 @@ where
             {
                 return false;
             }
-            let old = shard.find(hash, &newcomer.key).map(|(slot, _)| slot);
+            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
             if weight > inner.budget.capacity() || deadline == 0 {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
                     out.push(key, value, Cause::Replaced);
                 }
                 shard.counts.refused += 1;
@@ -229,7 +234,7 @@ where
                 return true;
             }
             shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(old, newcomer, &inner.budget, &mut out) {
+            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
                     out.settle(inner.listener.as_ref());
@@ -266,11 +271,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let mut shard = inner.shards[other].lock.write();
+                let Place { index, lock } = &inner.shards[other];
+                let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(part.min(wanted), out);
+                gathered += shard.yield_quota(index, part.min(wanted), out);
             }
         }
         gathered
@@ -306,9 +312,9 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for Place { lock, .. } in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(policy);
+            let (slab, quota) = lock.write().clear(index, policy);
             inner.budget.release(quota);
             for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
