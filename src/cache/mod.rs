@@ -58,6 +58,8 @@
 
 use std::fmt::Debug;
 
+mod expire;
+
 #[cfg(feature = "lru")]
 mod lru;
 #[cfg(feature = "moka")]
