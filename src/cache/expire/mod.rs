@@ -4,16 +4,16 @@
 //! clock. *Its memory comes back*: a [timer wheel](wheel) for each shard names the entries to be taken out, a few with each
 //! write, and the rest by maintenance.
 
+mod aging;
 mod alarm;
-mod time;
 mod timers;
 mod wheel;
 
 use std::time::Duration;
 
 pub(crate) use self::{
+    aging::Aging,
     alarm::Alarm,
-    time::Time,
     timers::{Life, Timers},
     wheel::NEVER,
 };
@@ -126,7 +126,7 @@ impl Expiry {
 }
 
 /// Times too long to count never end.
-fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER)
 }
 

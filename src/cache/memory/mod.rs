@@ -4,23 +4,22 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use self::{
     budget::Budget,
     builder::Weigher,
     listener::{Listener, Outgoing},
-    shard::{Inserted, NEVER, Newcomer, Shard},
+    shard::{Inserted, Newcomer, Shard},
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
-use super::{Cache, evict::Eviction};
-use crate::time::Clock;
+use super::{
+    Cache,
+    evict::Eviction,
+    expire::{Aging, Life},
+};
 
 mod budget;
 mod builder;
@@ -28,6 +27,7 @@ mod index;
 mod keep;
 mod lease;
 mod listener;
+mod maintain;
 mod shard;
 mod slab;
 mod stats;
@@ -55,15 +55,11 @@ struct Inner<K, V, S> {
     shards: Box<[Striped<Shard<K, V>>]>,
     hasher: S,
     exclusive_hits: bool,
-    /// Whether any entry has a deadline yet: until then nobody asks for the time.
-    expiring: AtomicBool,
     budget: Budget,
     eviction: Eviction,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
-    ttl: Option<Duration>,
-    clock: Arc<dyn Clock>,
-    origin: Instant,
+    aging: Aging,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -95,31 +91,31 @@ where
         V: Clone,
     {
         let hash = self.hash(key);
-        let now = self.now();
+        let aging = &self.inner.aging;
+        let idle = aging.idle();
+        let now = idle.map_or(0, |(now, _)| now);
         let lock = self.shard(hash);
-        if self.inner.exclusive_hits {
-            return Self::get_exclusive(lock, hash, key, now);
+        let (value, deadline) = if self.inner.exclusive_hits {
+            let mut shard = lock.write();
+            let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+            shard.count(found.is_some());
+            let slot = found?;
+            shard.promote(slot, hash);
+            shard.used(slot, idle)
+        } else {
+            let shard = lock.read();
+            let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+            shard.count(found.is_some());
+            let slot = found?;
+            shard.touch(slot, hash);
+            shard.used(slot, idle)
+        };
+        // The clock is read last and under no lock, and only for an entry that can expire.
+        if aging.is_over(deadline) {
+            lock.recount();
+            return None;
         }
-        let shard = lock.read();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
-        shard.count(found.is_some());
-        let slot = found?;
-        shard.touch(slot, hash);
-        shard.value(slot).cloned()
-    }
-
-    fn get_exclusive<Q>(lock: &Striped<Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-        V: Clone,
-    {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
-        lock.count(found.is_some());
-        let slot = found?;
-        shard.promote(slot, hash);
-        shard.value(slot).cloned()
+        value
     }
 
     /// The value of a key, if it is here, without counting as a use or a lookup.
@@ -187,12 +183,13 @@ where
     pub(super) fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<u64>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
-        let deadline = self.deadline(keep);
-        let mut newcomer = Newcomer { hash, key, value, weight, deadline };
+        let (now, life) = inner.aging.begin(hash, keep.ttl);
+        let mut newcomer = Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS) };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
         let lock = self.shard(hash);
         let mut lease = lease;
+        let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
             if let Some(id) = lease.take()
@@ -200,8 +197,9 @@ where
             {
                 return false;
             }
+            shard.expire(now, &mut steps, &mut out);
             let old = shard.find(hash, &newcomer.key);
-            if weight > inner.budget.capacity() || deadline == 0 {
+            if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
                 if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
@@ -209,7 +207,7 @@ where
                 }
                 shard.counts.refused += 1;
                 drop(shard);
-                let cause = if deadline == 0 { Cause::Expired } else { Cause::TooLarge };
+                let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
                 out.push(newcomer.key, newcomer.value, cause);
                 out.settle(inner.listener.as_ref());
                 return true;
@@ -218,6 +216,7 @@ where
             match shard.insert(old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
+                    life.inspect(|life| inner.aging.alarm().note(life.deadline));
                     out.settle(inner.listener.as_ref());
                     return true;
                 }
@@ -356,26 +355,10 @@ impl<K, V, S> MemoryCache<K, V, S> {
         &self.inner.shards[self.place(hash)]
     }
 
-    /// The time, in milliseconds since the cache was made; 0 as long as nothing can expire.
+    /// The time; 0 as long as nothing can expire.
     #[inline]
     fn now(&self) -> u64 {
-        if self.inner.expiring.load(Relaxed) { self.read_clock() } else { 0 }
-    }
-
-    fn read_clock(&self) -> u64 {
-        let elapsed = self.inner.clock.now().saturating_duration_since(self.inner.origin);
-        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER - 1)
-    }
-
-    /// When a value kept like this expires; 0 if it has no time at all.
-    fn deadline(&self, keep: &Keep) -> u64 {
-        let Some(ttl) = keep.ttl.or(self.inner.ttl) else { return NEVER };
-        if ttl.is_zero() {
-            return 0;
-        }
-        self.inner.expiring.store(true, Relaxed);
-        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER);
-        self.read_clock().saturating_add(millis)
+        self.inner.aging.now()
     }
 }
 

@@ -27,7 +27,7 @@ impl<T> Striped<T> {
     }
 
     pub(super) fn write(&self) -> Writer<'_, T> {
-        Writer { guard: self.lock.write().unwrap_or_else(PoisonError::into_inner) }
+        Writer { lock: self, guard: self.lock.write().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// How many reads found something, and how many did not.
@@ -38,6 +38,15 @@ impl<T> Striped<T> {
     pub(super) fn count(&self, hit: bool) {
         let counter = if hit { &self.hits } else { &self.misses };
         counter.fetch_add(1, Relaxed);
+    }
+}
+
+impl<T> Striped<T> {
+    /// What was counted as a hit was a miss.
+    #[cold]
+    pub(super) fn recount(&self) {
+        self.hits.fetch_sub(1, Relaxed);
+        self.misses.fetch_add(1, Relaxed);
     }
 }
 
@@ -62,7 +71,15 @@ impl<T> Deref for Reader<'_, T> {
 }
 
 pub(super) struct Writer<'a, T> {
+    lock: &'a Striped<T>,
     guard: RwLockWriteGuard<'a, T>,
+}
+
+impl<T> Writer<'_, T> {
+    #[inline]
+    pub(super) fn count(&self, hit: bool) {
+        self.lock.count(hit);
+    }
 }
 
 impl<T> Deref for Writer<'_, T> {
