@@ -73,7 +73,8 @@ fn no_deadline_is_slept_through() {
             let task = thread::spawn(move || {
                 loop {
                     alarm.look();
-                    let found = timers.iter().filter_map(|shard| shard.lock().unwrap().iter().min().copied()).min();
+                    let found =
+                        timers.iter().filter_map(|shard| shard.lock().unwrap().iter().min().copied()).min();
                     alarm.plan(found.unwrap_or(u64::MAX));
                     if found == Some(earliest) {
                         break;

@@ -8,10 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Alarm, Expiry, Life, NEVER};
+use super::{Alarm, Expiry, Life, NEVER, nanos};
 use crate::time::Clock;
 
-/// The clock of a cache, and how long its entries live. Times are nanoseconds since the cache was made.
+/// When caches are made: 146 years after time zero, so that a clock may go back further than that.
+const ORIGIN: u64 = 1 << 62;
+
+/// The clock of a cache, and how long its entries live. Times are in nanoseconds.
 #[derive(Debug)]
 pub(crate) struct Aging {
     expiry: Expiry,
@@ -37,7 +40,8 @@ impl Aging {
     /// The time and the idle time of entries, if uses put their deadlines off.
     #[inline]
     pub(crate) fn idle(&self) -> Option<(u64, u64)> {
-        Some((self.now(), self.expiry.idle_nanos()?))
+        let idle = self.expiry.idle_nanos()?;
+        Some((self.now(), idle))
     }
 
     /// Whether a deadline has passed. Reads the clock only if there is one.
@@ -68,10 +72,12 @@ impl Aging {
         Duration::from_nanos(instant.saturating_sub(self.read_clock()))
     }
 
-    /// 0 if the clock shows less than when the cache was made.
     fn read_clock(&self) -> u64 {
-        let elapsed = self.clock.now().saturating_duration_since(self.origin);
-        u64::try_from(elapsed.as_nanos()).unwrap_or(NEVER - 1).min(NEVER - 1)
+        let now = self.clock.now();
+        match now.checked_duration_since(self.origin) {
+            Some(after) => ORIGIN.saturating_add(nanos(after)).min(NEVER - 1),
+            None => ORIGIN.saturating_sub(nanos(self.origin.saturating_duration_since(now))).max(1),
+        }
     }
 }
 

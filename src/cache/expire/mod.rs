@@ -22,7 +22,7 @@ use crate::rng::Rng;
 /// How long the entries of a cache live.
 ///
 /// A value is never returned once its time is over, however late its memory is freed. Times are kept to the nanosecond,
-/// and those too long to count (584 years) never end. Without any setting entries live until they are evicted.
+/// and those of several centuries never end. Without any setting entries live until they are evicted.
 ///
 /// ```
 /// use std::time::Duration;

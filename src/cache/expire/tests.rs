@@ -38,7 +38,8 @@ fn jitter_shortens_evenly_and_the_same_way_each_time() -> Result<(), InvalidJitt
     let ttl = Duration::from_secs(1000);
     let expiry = Expiry::new().ttl(ttl).jitter(0.25)?;
     let ends: Vec<u64> = (0..100_000).filter_map(|hash| Some(expiry.life(0, hash, None)?.deadline)).collect();
-    let again: Vec<u64> = (0..100_000).filter_map(|hash| Some(expiry.life(0, hash, None)?.deadline)).collect();
+    let again: Vec<u64> =
+        (0..100_000).filter_map(|hash| Some(expiry.life(0, hash, None)?.deadline)).collect();
     assert_eq!(ends, again);
     let (least, most) = (750 * SECOND, 1000 * SECOND);
     assert!(ends.iter().all(|end| (least..=most).contains(end)));

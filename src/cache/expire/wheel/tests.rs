@@ -211,7 +211,8 @@ fn a_wheel_does_what_a_sorted_list_does_in_every_small_history() {
 
 #[test]
 fn what_is_scheduled_comes_not_before_its_deadline_and_within_a_tick_after() {
-    for deadline in [1, TICK - 1, TICK, TICK + 1, 63 * TICK, 64 * TICK, 64 * TICK + 1, 1 << 40, 1 << 62, LAST] {
+    for deadline in [1, TICK - 1, TICK, TICK + 1, 63 * TICK, 64 * TICK, 64 * TICK + 1, 1 << 40, 1 << 62, LAST]
+    {
         let mut wheel = Wheel::new();
         wheel.schedule(3, deadline);
         let tick = deadline.div_ceil(TICK) * TICK;
