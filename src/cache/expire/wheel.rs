@@ -30,7 +30,8 @@ const LAST: u64 = u64::MAX << TICK_BITS;
 
 /// Timers for slots, at most one each, in nanoseconds since some time zero.
 ///
-/// Knows no clock. All steps are O(1). Needs 16 bytes for each slot up to the highest that was given a deadline, and 4 kB.
+/// Knows no clock. All steps are O(1). Takes no memory until there is a deadline, then 16 bytes for each slot up to the
+/// highest that was given one, and 4 kB.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     /// Rings: a head for each bucket, then a node for each slot. A node on its own is not scheduled.
@@ -52,13 +53,12 @@ struct Link {
 }
 
 impl Wheel {
-    pub(crate) fn new() -> Self {
-        let mut links = Vec::with_capacity(BUCKETS);
-        links.extend((0..BUCKETS).map(alone));
-        Self { links, deadlines: Vec::new(), taken: [0; LEVELS], tick: 0, due: NEVER }
+    pub(crate) const fn new() -> Self {
+        Self { links: Vec::new(), deadlines: Vec::new(), taken: [0; LEVELS], tick: 0, due: NEVER }
     }
 
     /// When a slot's time is up, exclusive: at this instant it is.
+    #[inline]
     pub(crate) fn deadline(&self, slot: u32) -> u64 {
         self.deadlines.get(slot as usize).map_or(NEVER, |deadline| deadline.load(Relaxed))
     }
@@ -94,6 +94,7 @@ impl Wheel {
     ///
     /// `None` with budget left: there is no more for now. Without: call again, it goes on where it stopped. A slot
     /// comes within a tick after its deadline, never before it; slots of one call come in no particular order.
+    #[inline]
     pub(crate) fn expired(&mut self, now: u64, budget: &mut u32) -> Option<u32> {
         let tick = now >> TICK_BITS;
         while *budget > 0 {
@@ -134,7 +135,7 @@ impl Wheel {
         }
         self.deadlines.truncate(len);
         self.deadlines.shrink_to_fit();
-        self.links.truncate(BUCKETS + self.deadlines.len());
+        self.links.truncate(if len == 0 { 0 } else { BUCKETS + self.deadlines.len() });
         self.links.shrink_to_fit();
     }
 
@@ -189,6 +190,9 @@ impl Wheel {
 
     /// Makes room for a slot.
     fn reach(&mut self, slot: u32) {
+        if self.links.is_empty() {
+            self.links.extend((0..BUCKETS).map(alone));
+        }
         for slot in self.deadlines.len()..=slot as usize {
             self.deadlines.push(AtomicU64::new(NEVER));
             self.links.push(alone(BUCKETS + slot));

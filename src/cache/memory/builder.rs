@@ -14,8 +14,9 @@ use super::{
         evict::Eviction,
         expire::{Aging, Expiry},
     },
-    Inner, MemoryCache, RandomState,
+    Inner, MemoryCache, Place, RandomState,
     budget::Budget,
+    index::Index,
     listener::{Cause, Listener},
     shard::Shard,
     striped::Striped,
@@ -132,9 +133,13 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let share = budget.fair();
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
-            .map(|_| Striped::new(Shard::new(self.eviction.policy(share), share, weighted)))
+            .map(|_| {
+                let index = Arc::new(Index::new());
+                let shard = Shard::new(self.eviction.policy(share), Arc::clone(&index), share, weighted);
+                Place { index, lock: Striped::new(shard, cores) }
+            })
             .collect();
-        let exclusive_hits = shards[0].read().exclusive_hits();
+        let exclusive_hits = shards[0].lock.read().exclusive_hits();
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,

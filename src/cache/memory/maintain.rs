@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task, time};
 
-use super::{MemoryCache, listener::Outgoing};
+use super::{MemoryCache, Place, listener::Outgoing};
 use crate::cache::expire::nanos;
 
 /// How many steps an insertion spends on entries that have expired, each of constant time. An entry needs at most nine in
@@ -92,7 +92,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut now = inner.aging.now();
         let end = now.saturating_add(nanos(budget));
         let mut next: Option<u64> = None;
-        for lock in &inner.shards {
+        for Place { lock, .. } in &inner.shards {
             loop {
                 let due = lock.read().next_deadline();
                 if due.is_none_or(|due| due > now) {

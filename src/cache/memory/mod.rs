@@ -10,8 +10,9 @@ use std::{
 use self::{
     budget::Budget,
     builder::Weigher,
+    index::Index,
     listener::{Listener, Outgoing},
-    shard::{Inserted, Newcomer, Shard},
+    shard::{Inserted, Newcomer, Shard, low},
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
@@ -51,8 +52,14 @@ pub struct MemoryCache<K, V, S = RandomState> {
     inner: Arc<Inner<K, V, S>>,
 }
 
+/// A shard, and the way to it.
+struct Place<K, V> {
+    index: Arc<Index>,
+    lock: Striped<Shard<K, V>>,
+}
+
 struct Inner<K, V, S> {
-    shards: Box<[Striped<Shard<K, V>>]>,
+    shards: Box<[Place<K, V>]>,
     hasher: S,
     exclusive_hits: bool,
     budget: Budget,
@@ -93,29 +100,50 @@ where
         let hash = self.hash(key);
         let aging = &self.inner.aging;
         let idle = aging.idle();
-        let now = idle.map_or(0, |(now, _)| now);
-        let lock = self.shard(hash);
+        let place = self.shard_and_index(hash);
         let (value, deadline) = if self.inner.exclusive_hits {
-            let mut shard = lock.write();
-            let found = shard.find(hash, key).filter(|slot| idle.is_none() || shard.is_fresh(*slot, now));
-            shard.count(found.is_some());
-            let slot = found?;
-            shard.promote(slot, hash);
-            shard.used(slot, idle)
+            Self::get_exclusive(&place.lock, hash, key, idle)?
         } else {
-            let shard = lock.read();
-            let found = shard.find(hash, key).filter(|slot| idle.is_none() || shard.is_fresh(*slot, now));
+            let hint = place.index.hint(low(hash));
+            let shard = place.lock.read();
+            let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
+                None => shard.find(hash, key),
+                found => found,
+            };
+            let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
             shard.count(found.is_some());
-            let slot = found?;
+            let (slot, value) = found?;
             shard.touch(slot, hash);
-            shard.used(slot, idle)
+            (value.clone(), shard.use_until(slot, idle))
         };
         // The clock is read last and under no lock, and only for an entry that can expire.
         if aging.is_over(deadline) {
-            lock.recount();
+            place.lock.read().recount();
             return None;
         }
-        value
+        Some(value)
+    }
+
+    #[inline(never)]
+    fn get_exclusive<Q>(
+        lock: &Striped<Shard<K, V>>,
+        hash: u64,
+        key: &Q,
+        idle: Option<(u64, u64)>,
+    ) -> Option<(V, u64)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        V: Clone,
+    {
+        let mut shard = lock.write();
+        let found = shard.find(hash, key);
+        let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
+        let found = found.map(|(slot, value)| (slot, value.clone()));
+        shard.count(found.is_some());
+        let (slot, value) = found?;
+        shard.promote(slot, hash);
+        Some((value, shard.use_until(slot, idle)))
     }
 
     /// The value of a key, if it is here, without counting as a use or a lookup.
@@ -128,8 +156,8 @@ where
         let hash = self.hash(key);
         let now = self.now();
         let shard = self.shard(hash).read();
-        let slot = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now))?;
-        shard.value(slot).cloned()
+        let (_, value) = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        Some(value.clone())
     }
 
     /// Whether a key is here. Does not count as a use.
@@ -141,7 +169,7 @@ where
         let hash = self.hash(key);
         let now = self.now();
         let shard = self.shard(hash).read();
-        shard.find(hash, key).is_some_and(|slot| shard.is_fresh(slot, now))
+        shard.find(hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -168,7 +196,7 @@ where
         let removed = {
             let mut shard = self.shard(hash).write();
             shard.leases.void(hash);
-            let slot = shard.find(hash, key)?;
+            let (slot, _) = shard.find(hash, key)?;
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
             shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
         };
@@ -198,7 +226,7 @@ where
                 return false;
             }
             shard.expire(now, &mut steps, &mut out);
-            let old = shard.find(hash, &newcomer.key);
+            let old = shard.find(hash, &newcomer.key).map(|(slot, _)| slot);
             if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
@@ -251,7 +279,7 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let mut shard = inner.shards[other].write();
+                let mut shard = inner.shards[other].lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
@@ -291,13 +319,13 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for lock in &inner.shards {
+        for Place { lock, .. } in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
             let (slab, quota) = lock.write().clear(policy);
             inner.budget.release(quota);
-            for record in slab.into_records() {
+            for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
-                    listener(&record.key, &record.value, Cause::Removed);
+                    listener(&key, &value, Cause::Removed);
                 }
             }
         }
@@ -305,7 +333,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
+        let len: usize = self.inner.shards.iter().map(|shard| shard.lock.read().len()).sum();
         len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
     }
 
@@ -316,7 +344,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// What the entries weigh: their number, without a weigher.
     pub fn weight(&self) -> u64 {
-        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.lock.read().weight()).sum();
         weight.min(self.inner.budget.capacity())
     }
 
@@ -328,7 +356,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for lock in &self.inner.shards {
+        for Place { lock, .. } in &self.inner.shards {
             let (hits, misses) = lock.counts();
             let shard = lock.read();
             stats.hits += hits;
@@ -352,6 +380,11 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
+        &self.shard_and_index(hash).lock
+    }
+
+    #[inline]
+    fn shard_and_index(&self, hash: u64) -> &Place<K, V> {
         &self.inner.shards[self.place(hash)]
     }
 

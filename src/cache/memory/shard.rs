@@ -1,6 +1,6 @@
 //! A part of the table: told the hash and the time, and under a lock of its own.
 
-use std::{borrow::Borrow, mem};
+use std::{borrow::Borrow, mem, sync::Arc};
 
 use super::{
     super::{
@@ -11,7 +11,7 @@ use super::{
     index::{self, Index},
     lease::Leases,
     listener::{Cause, Outgoing},
-    slab::{Record, Slab},
+    slab::Slab,
 };
 
 /// How many slots a shard begins with.
@@ -20,7 +20,7 @@ const FIRST: usize = 16;
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     slab: Slab<K, V>,
-    index: Index,
+    index: Arc<Index>,
     policy: Policy,
     /// The weight of the entries, and how much they may weigh.
     weight: u64,
@@ -71,7 +71,7 @@ enum Room {
 
 /// Of a hash, what the table and the policy see. The rest chose the shard.
 #[inline]
-fn low(hash: u64) -> u32 {
+pub(super) fn low(hash: u64) -> u32 {
     hash as u32
 }
 
@@ -83,16 +83,16 @@ fn spread(hash: u32) -> u64 {
 
 impl<K, V> Shard<K, V> {
     /// An empty shard. `share` is what it may expect of the capacity.
-    pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
+    pub(super) fn new(policy: Policy, index: Arc<Index>, share: u64, weighted: bool) -> Self {
         Self {
             slab: Slab::new(),
-            index: Index::new(0),
+            index,
             policy,
             weight: 0,
             quota: 0,
             told: share,
             weights: weighted.then(Vec::new),
-            timers: Timers::default(),
+            timers: Timers::new(),
             leases: Leases::default(),
             counts: Counts::default(),
         }
@@ -110,19 +110,27 @@ impl<K, V> Shard<K, V> {
         self.policy.exclusive_hits()
     }
 
-    #[inline]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    #[inline(always)]
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<(Slot, &V)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let slab = &self.slab;
-        self.index.find(low(hash), |slot| slab.get(slot).is_some_and(|record| record.key.borrow() == key))
+        self.index.find(low(hash), |slot| {
+            let (found, value) = self.slab.get(slot)?;
+            (found.borrow() == key).then_some((slot, value))
+        })
     }
 
-    #[inline]
-    pub(super) fn value(&self, slot: Slot) -> Option<&V> {
-        self.slab.get(slot).map(|record| &record.value)
+    /// The value of a key whose slot may be this.
+    #[inline(always)]
+    pub(super) fn check_hint<Q>(&self, slot: Slot, key: &Q) -> Option<(Slot, &V)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let (found, value) = self.slab.get(slot)?;
+        (found.borrow() == key).then_some((slot, value))
     }
 
     /// Whether the entry may still be returned.
@@ -131,22 +139,18 @@ impl<K, V> Shard<K, V> {
         now < self.timers.deadline(slot)
     }
 
-    /// The value of an entry that is in use now, and from when on it may not be returned.
+    /// From when on the value of an entry that is in use now may not be returned.
     ///
-    /// Whose uses put its deadline off has been found fresh at that time, by `is_fresh`.
+    /// If uses put deadlines off, the entry has been found fresh at the time that comes with the idle time.
     #[inline]
-    pub(super) fn used(&self, slot: Slot, idle: Option<(u64, u64)>) -> (Option<V>, u64)
-    where
-        V: Clone,
-    {
-        let deadline = match idle {
+    pub(super) fn use_until(&self, slot: Slot, idle: Option<(u64, u64)>) -> u64 {
+        match idle {
             Some((now, idle)) => {
                 self.timers.touch(slot, now, idle);
                 NEVER
             }
             None => self.timers.deadline(slot),
-        };
-        (self.value(slot).cloned(), deadline)
+        }
     }
 
     /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
@@ -182,16 +186,16 @@ impl<K, V> Shard<K, V> {
     /// Takes an entry out of everything but the policy.
     fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
-        let record = self.slab.remove(slot)?;
-        self.index.remove(record.hash, slot);
+        let (hash, key, value) = self.slab.remove(slot)?;
+        self.index.remove(hash, slot);
         self.weight -= weight;
         self.timers.clear(slot);
-        Some((record.key, record.value))
+        Some((key, value))
     }
 
     /// Takes an entry out, for another reason than to make room.
     pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
-        let hash = self.slab.get(slot)?.hash;
+        let hash = self.slab.hash(slot)?;
         self.policy.remove(slot, spread(hash));
         match cause {
             Cause::Expired => self.counts.expired += 1,
@@ -302,7 +306,7 @@ impl<K, V> Shard<K, V> {
         }
         let slot = self.slab.vacant() as Slot;
         self.policy.insert(slot, spread(hash), newcomer.weight);
-        self.slab.insert(Record { hash, key: newcomer.key, value: newcomer.value });
+        self.slab.insert(hash, newcomer.key, newcomer.value);
         self.index.insert(hash, slot);
         self.weight += newcomer.weight;
         self.counts.insertions += 1;
@@ -320,9 +324,9 @@ impl<K, V> Shard<K, V> {
         newcomer: Newcomer<K, V>,
         out: &mut Outgoing<K, V>,
     ) -> Inserted<K, V> {
-        let Some(record) = self.slab.get_mut(slot) else { return Inserted::Refused(newcomer) };
-        let value = mem::replace(&mut record.value, newcomer.value);
-        let hash = spread(record.hash);
+        let Some(value) = self.slab.value_mut(slot) else { return Inserted::Refused(newcomer) };
+        let value = mem::replace(value, newcomer.value);
+        let hash = spread(low(newcomer.hash));
         self.policy.reweigh(slot, hash, newcomer.weight);
         self.policy.promote(slot, hash);
         self.weight -= weight - newcomer.weight;
@@ -336,23 +340,19 @@ impl<K, V> Shard<K, V> {
         Inserted::Done
     }
 
-    /// Makes room for more slots: twice as many, but not many more than there can be.
+    /// Makes room for more slots: several times as many, but not many more than there can be.
     fn grow(&mut self, budget: &Budget) {
         let slots = self.slab.slots();
-        let doubled = (2 * slots).max(FIRST);
         let limit = if self.weights.is_none() {
             let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
             let most = most.saturating_add(most / 16);
-            if slots < most { doubled.min(most) } else { slots + slots / 8 + 1 }
+            // A little more for a shard that got more than its share.
+            if slots < most { (4 * slots).max(FIRST).min(most) } else { slots + slots / 8 }
         } else {
-            doubled
+            (2 * slots).max(FIRST)
         };
         let limit = limit.max(slots + 1).min(index::MOST);
-        self.slab.reserve(limit);
-        self.index = Index::new(limit);
-        for (slot, record) in self.slab.iter_from(0) {
-            self.index.insert(record.hash, slot);
-        }
+        self.index.grow(limit, self.slab.hashes());
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
@@ -360,10 +360,10 @@ impl<K, V> Shard<K, V> {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
         self.policy = policy;
-        self.index = Index::new(0);
+        self.index.clear();
         self.weight = 0;
         self.weights = self.weights.take().map(|_| Vec::new());
-        self.timers = Timers::default();
+        self.timers = Timers::new();
         let quota = mem::take(&mut self.quota);
         (mem::replace(&mut self.slab, Slab::new()), quota)
     }
