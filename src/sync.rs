@@ -1,4 +1,4 @@
-//! What files that a model checker also compiles use of `std::sync` and `std::thread`.
+//! What files that a model checker also compiles use of `std::sync`, `std::thread` and `tokio::sync`.
 //!
 //! Those files say `use crate::sync::…`. A test that includes one of them by its path has a `sync` module of its own, with
 //! the checker's types in place of these.
@@ -10,6 +10,8 @@ pub(crate) use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic},
     thread,
 };
+
+pub(crate) use tokio::sync::Notify;
 
 use self::atomic::{AtomicUsize, Ordering::Relaxed};
 

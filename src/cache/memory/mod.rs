@@ -4,11 +4,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use self::{
@@ -16,12 +12,15 @@ use self::{
     builder::Weigher,
     index::Index,
     listener::{Listener, Outgoing},
-    shard::{Inserted, NEVER, Newcomer, Shard, low},
+    shard::{Inserted, Newcomer, Shard, low},
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
-use super::{Cache, evict::Eviction};
-use crate::time::Clock;
+use super::{
+    Cache,
+    evict::Eviction,
+    expire::{Aging, Life},
+};
 
 mod budget;
 mod builder;
@@ -29,6 +28,7 @@ mod index;
 mod keep;
 mod lease;
 mod listener;
+mod maintain;
 mod shard;
 mod slab;
 mod stats;
@@ -62,16 +62,11 @@ struct Inner<K, V, S> {
     shards: Box<[Place<K, V>]>,
     hasher: S,
     exclusive_hits: bool,
-    hints: bool,
-    /// Whether any entry has a deadline yet: until then nobody asks for the time.
-    expiring: AtomicBool,
     budget: Budget,
     eviction: Eviction,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
-    ttl: Option<Duration>,
-    clock: Arc<dyn Clock>,
-    origin: Instant,
+    aging: Aging,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -103,38 +98,52 @@ where
         V: Clone,
     {
         let hash = self.hash(key);
-        let now = self.now();
+        let aging = &self.inner.aging;
+        let idle = aging.idle();
         let place = self.shard_and_index(hash);
-        if self.inner.exclusive_hits {
-            return Self::get_exclusive(place, hash, key, now);
-        }
-        let hint = if self.inner.hints { place.index.hint(low(hash)) } else { None };
-        let shard = place.lock.read();
-        let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
-            None => shard.find(&place.index, hash, key),
-            found => found,
+        let (value, deadline) = if self.inner.exclusive_hits {
+            Self::get_exclusive(&place.lock, hash, key, idle)?
+        } else {
+            let hint = place.index.hint(low(hash));
+            let shard = place.lock.read();
+            let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
+                None => shard.find(hash, key),
+                found => found,
+            };
+            let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
+            shard.count(found.is_some());
+            let (slot, value) = found?;
+            shard.touch(slot, hash);
+            (value.clone(), shard.use_until(slot, idle))
         };
-        let found = found.filter(|(slot, _)| shard.is_fresh(*slot, now));
-        shard.count(found.is_some());
-        let (slot, value) = found?;
-        shard.touch(slot, hash);
-        Some(value.clone())
+        // The clock is read last and under no lock, and only for an entry that can expire.
+        if aging.is_over(deadline) {
+            place.lock.read().recount();
+            return None;
+        }
+        Some(value)
     }
 
     #[inline(never)]
-    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, now: u64) -> Option<V>
+    fn get_exclusive<Q>(
+        lock: &Striped<Shard<K, V>>,
+        hash: u64,
+        key: &Q,
+        idle: Option<(u64, u64)>,
+    ) -> Option<(V, u64)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = place.lock.write();
-        let found = shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now));
+        let mut shard = lock.write();
+        let found = shard.find(hash, key);
+        let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
         let found = found.map(|(slot, value)| (slot, value.clone()));
         shard.count(found.is_some());
         let (slot, value) = found?;
         shard.promote(slot, hash);
-        Some(value)
+        Some((value, shard.use_until(slot, idle)))
     }
 
     /// The value of a key, if it is here, without counting as a use or a lookup.
@@ -206,12 +215,13 @@ where
     pub(super) fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<u64>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
-        let deadline = self.deadline(keep);
-        let mut newcomer = Newcomer { hash, key, value, weight, deadline };
+        let (now, life) = inner.aging.begin(hash, keep.ttl);
+        let mut newcomer = Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS) };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
         let Place { index, lock } = self.shard_and_index(hash);
         let mut lease = lease;
+        let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
             if let Some(id) = lease.take()
@@ -219,8 +229,9 @@ where
             {
                 return false;
             }
-            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
-            if weight > inner.budget.capacity() || deadline == 0 {
+            shard.expire(now, &mut steps, &mut out);
+            let old = shard.find(hash, &newcomer.key).map(|(slot, _)| slot);
+            if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
                 if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
@@ -228,7 +239,7 @@ where
                 }
                 shard.counts.refused += 1;
                 drop(shard);
-                let cause = if deadline == 0 { Cause::Expired } else { Cause::TooLarge };
+                let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
                 out.push(newcomer.key, newcomer.value, cause);
                 out.settle(inner.listener.as_ref());
                 return true;
@@ -237,6 +248,7 @@ where
             match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
+                    life.inspect(|life| inner.aging.alarm().note(life.deadline));
                     out.settle(inner.listener.as_ref());
                     return true;
                 }
@@ -381,27 +393,10 @@ impl<K, V, S> MemoryCache<K, V, S> {
         &self.inner.shards[self.place(hash)]
     }
 
-    /// The time, in milliseconds since the cache was made; 0 as long as nothing can expire.
+    /// The time; 0 as long as nothing can expire.
     #[inline]
     fn now(&self) -> u64 {
-        if self.inner.expiring.load(Relaxed) { self.read_clock() } else { 0 }
-    }
-
-    #[inline(never)]
-    fn read_clock(&self) -> u64 {
-        let elapsed = self.inner.clock.now().saturating_duration_since(self.inner.origin);
-        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER - 1)
-    }
-
-    /// When a value kept like this expires; 0 if it has no time at all.
-    fn deadline(&self, keep: &Keep) -> u64 {
-        let Some(ttl) = keep.ttl.or(self.inner.ttl) else { return NEVER };
-        if ttl.is_zero() {
-            return 0;
-        }
-        self.inner.expiring.store(true, Relaxed);
-        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER);
-        self.read_clock().saturating_add(millis)
+        self.inner.aging.now()
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{borrow::Borrow, mem};
 
 use super::{
-    super::evict::{Evict, Policy, Slot, Victim},
+    super::{
+        evict::{Evict, Policy, Slot, Victim},
+        expire::{Life, NEVER, Timers},
+    },
     budget::Budget,
     index::{self, Index},
     lease::Leases,
@@ -13,9 +16,6 @@ use super::{
 
 /// How many slots a shard begins with.
 const FIRST: usize = 16;
-
-/// A deadline that never comes.
-pub(super) const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
@@ -28,8 +28,7 @@ pub(super) struct Shard<K, V> {
     told: u64,
     /// By slot, if there is a weigher.
     weights: Option<Vec<u64>>,
-    /// By slot, from the first entry that has one.
-    deadlines: Vec<u64>,
+    timers: Timers,
     pub(super) leases: Leases,
     pub(super) counts: Counts,
 }
@@ -51,7 +50,7 @@ pub(super) struct Newcomer<K, V> {
     pub(super) key: K,
     pub(super) value: V,
     pub(super) weight: u64,
-    pub(super) deadline: u64,
+    pub(super) life: Life,
 }
 
 /// How an insertion went.
@@ -91,7 +90,7 @@ impl<K, V> Shard<K, V> {
             quota: 0,
             told: share,
             weights: weighted.then(Vec::new),
-            deadlines: Vec::new(),
+            timers: Timers::new(),
             leases: Leases::default(),
             counts: Counts::default(),
         }
@@ -135,7 +134,35 @@ impl<K, V> Shard<K, V> {
     /// Whether the entry may still be returned.
     #[inline]
     pub(super) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
-        self.deadlines.get(slot as usize).is_none_or(|deadline| now < *deadline)
+        now < self.timers.deadline(slot)
+    }
+
+    /// From when on the value of an entry that is in use now may not be returned.
+    ///
+    /// If uses put deadlines off, the entry has been found fresh at the time that comes with the idle time.
+    #[inline]
+    pub(super) fn use_until(&self, slot: Slot, idle: Option<(u64, u64)>) -> u64 {
+        match idle {
+            Some((now, idle)) => {
+                self.timers.touch(slot, now, idle);
+                NEVER
+            }
+            None => self.timers.deadline(slot),
+        }
+    }
+
+    /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
+    pub(super) fn expire(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+        while let Some(slot) = self.timers.expired(now, steps) {
+            if let Some((key, value)) = self.remove(slot, Cause::Expired) {
+                out.push(key, value, Cause::Expired);
+            }
+        }
+    }
+
+    /// When to look for expired entries again: at most a tick after the first deadline.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.timers.next_deadline()
     }
 
     /// Notes a use, under a shared lock.
@@ -160,9 +187,7 @@ impl<K, V> Shard<K, V> {
         let (hash, key, value) = self.slab.remove(slot)?;
         index.remove(hash, slot);
         self.weight -= weight;
-        if let Some(deadline) = self.deadlines.get_mut(slot as usize) {
-            *deadline = NEVER;
-        }
+        self.timers.clear(slot);
         Some((key, value))
     }
 
@@ -294,7 +319,7 @@ impl<K, V> Shard<K, V> {
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
         }
-        self.set_deadline(slot, newcomer.deadline);
+        self.timers.set(slot, newcomer.life);
         Inserted::Done
     }
 
@@ -314,17 +339,11 @@ impl<K, V> Shard<K, V> {
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
         }
-        self.set_deadline(slot, newcomer.deadline);
+        self.timers.set(slot, newcomer.life);
         self.counts.insertions += 1;
         self.counts.replaced += 1;
         out.push(newcomer.key, value, Cause::Replaced);
         Inserted::Done
-    }
-
-    fn set_deadline(&mut self, slot: Slot, deadline: u64) {
-        if deadline != NEVER || !self.deadlines.is_empty() {
-            set(&mut self.deadlines, slot, deadline, NEVER);
-        }
     }
 
     /// Makes room for more slots: several times as many, but not many more than there can be.
@@ -350,7 +369,7 @@ impl<K, V> Shard<K, V> {
         index.clear();
         self.weight = 0;
         self.weights = self.weights.take().map(|_| Vec::new());
-        self.deadlines = Vec::new();
+        self.timers = Timers::new();
         let quota = mem::take(&mut self.quota);
         (mem::replace(&mut self.slab, Slab::new()), quota)
     }

@@ -125,7 +125,8 @@ impl<T> Striped<T> {
     /// How many reads found something, and how many did not.
     pub(super) fn counts(&self) -> (u64, u64) {
         self.used().iter().fold((0, 0), |(hits, misses), stripe| {
-            (hits + stripe.hits.load(Relaxed), misses + stripe.misses.load(Relaxed))
+            let (more_hits, more_misses) = (stripe.hits.load(Relaxed), stripe.misses.load(Relaxed));
+            (hits.wrapping_add(more_hits), misses.wrapping_add(more_misses))
         })
     }
 }
@@ -148,6 +149,15 @@ impl<T> Reader<'_, T> {
     pub(super) fn count(&self, hit: bool) {
         let counter = if hit { &self.stripe.hits } else { &self.stripe.misses };
         counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+}
+
+impl<T> Reader<'_, T> {
+    /// Takes back that a lookup found something. Only the sums of all stripes make sense.
+    #[cold]
+    pub(super) fn recount(&self) {
+        self.stripe.hits.store(self.stripe.hits.load(Relaxed).wrapping_sub(1), Relaxed);
+        self.count(false);
     }
 }
 
