@@ -6,15 +6,31 @@
 use std::{fmt, sync::Arc};
 
 mod fifo;
+mod fold;
+mod gdsf;
+mod ghost;
+mod lfu;
 mod list;
 mod lru;
+mod marks;
 mod refuse;
+mod s3_fifo;
+mod sieve;
+mod sketch;
+mod weights;
 
-pub use self::{fifo::Fifo, list::Lists, lru::Lru, refuse::NoEviction};
+pub use self::{
+    fifo::Fifo, gdsf::Gdsf, ghost::Ghost, lfu::Lfu, list::Lists, lru::Lru, marks::Marks, refuse::NoEviction,
+    s3_fifo::S3Fifo, sieve::Sieve, sketch::Sketch,
+};
 
 /// The place of an entry in its shard's table. Slots are dense: the lowest free one is near, and those of entries that have
 /// left are used again. A shard has fewer than 2³¹.
 pub type Slot = u32;
+
+/// How many entries a policy spares at most before it gives one up that should have been spared: no eviction takes longer.
+/// Where half of the entries that it looks at are to be spared this never happens, and where 95 % are, once in 500,000 times.
+const PATIENCE: usize = 256;
 
 /// Decides which entry leaves.
 ///
@@ -136,6 +152,10 @@ type Factory = dyn Fn(u64) -> Box<dyn Evict> + Send + Sync;
 /// |---|---|
 /// | [`fifo`](Self::fifo) | the one that came first |
 /// | [`lru`](Self::lru) | the one whose last use is longest ago |
+/// | [`lfu`](Self::lfu) | the one that was used least often, lately |
+/// | [`sieve`](Self::sieve) | the next one that was not used since it was last looked at |
+/// | [`s3_fifo`](Self::s3_fifo) | one that was not used twice while it was new; in the end others |
+/// | [`gdsf`](Self::gdsf) | the one of the fewest uses for its weight |
 /// | [`none`](Self::none) | none: newcomers are refused when the cache is full |
 /// | [`custom`](Self::custom) | what a policy of your own says |
 #[derive(Clone, Debug, Default)]
@@ -146,6 +166,10 @@ enum Kind {
     #[default]
     Fifo,
     Lru,
+    Lfu,
+    Sieve,
+    S3Fifo,
+    Gdsf,
     NoEviction,
     Custom(Arc<Factory>),
 }
@@ -159,6 +183,26 @@ impl Eviction {
     /// Least recently used, exactly: [`Lru`].
     pub fn lru() -> Self {
         Self(Kind::Lru)
+    }
+
+    /// Least frequently used, with ageing: [`Lfu`].
+    pub fn lfu() -> Self {
+        Self(Kind::Lfu)
+    }
+
+    /// SIEVE: [`Sieve`].
+    pub fn sieve() -> Self {
+        Self(Kind::Sieve)
+    }
+
+    /// S3-FIFO: [`S3Fifo`].
+    pub fn s3_fifo() -> Self {
+        Self(Kind::S3Fifo)
+    }
+
+    /// Greedy dual size frequency, for entries of different weights: [`Gdsf`].
+    pub fn gdsf() -> Self {
+        Self(Kind::Gdsf)
     }
 
     /// Newcomers are refused when the cache is full: [`NoEviction`].
@@ -183,6 +227,10 @@ impl Eviction {
         match &self.0 {
             Kind::Fifo => Policy::Fifo(Fifo::new()),
             Kind::Lru => Policy::Lru(Lru::new()),
+            Kind::Lfu => Policy::Lfu(Lfu::new()),
+            Kind::Sieve => Policy::Sieve(Sieve::new()),
+            Kind::S3Fifo => Policy::S3Fifo(S3Fifo::new(capacity)),
+            Kind::Gdsf => Policy::Gdsf(Gdsf::new()),
             Kind::NoEviction => Policy::NoEviction(NoEviction::new()),
             Kind::Custom(factory) => Policy::Custom(factory(capacity)),
         }
@@ -194,6 +242,10 @@ impl fmt::Debug for Kind {
         f.write_str(match self {
             Self::Fifo => "Fifo",
             Self::Lru => "Lru",
+            Self::Lfu => "Lfu",
+            Self::Sieve => "Sieve",
+            Self::S3Fifo => "S3Fifo",
+            Self::Gdsf => "Gdsf",
             Self::NoEviction => "NoEviction",
             Self::Custom(_) => "Custom",
         })
@@ -206,6 +258,10 @@ impl fmt::Debug for Kind {
 pub(crate) enum Policy {
     Fifo(Fifo),
     Lru(Lru),
+    Lfu(Lfu),
+    Sieve(Sieve),
+    S3Fifo(S3Fifo),
+    Gdsf(Gdsf),
     NoEviction(NoEviction),
     Custom(Box<dyn Evict>),
 }
@@ -215,6 +271,10 @@ macro_rules! each {
         match $policy {
             Policy::Fifo($evict) => $call,
             Policy::Lru($evict) => $call,
+            Policy::Lfu($evict) => $call,
+            Policy::Sieve($evict) => $call,
+            Policy::S3Fifo($evict) => $call,
+            Policy::Gdsf($evict) => $call,
             Policy::NoEviction($evict) => $call,
             Policy::Custom($evict) => $call,
         }
