@@ -59,10 +59,17 @@
 use std::fmt::Debug;
 
 pub mod evict;
+mod expire;
 #[cfg(feature = "lru")]
 mod lru;
+mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+
+pub use self::{
+    expire::{Expiry, InvalidJitter},
+    memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats},
+};
 
 #[cfg(feature = "lru")]
 pub use self::lru::LruCache;

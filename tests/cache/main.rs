@@ -1,0 +1,4 @@
+//! The caches, through their public interface.
+
+mod expiry;
+mod support;
