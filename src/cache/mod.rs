@@ -5,6 +5,7 @@
 //!
 //! | cache | which entry leaves | for |
 //! |---|---|---|
+//! | [`SetCache`] | one of a few, that was not used again | many small entries, lookups on the hot path |
 //! | `LruCache` (feature `lru`) | the one whose last use is longest ago, exactly | small caches, behaviour that can be predicted |
 //! | `MokaCache` (feature `moka`) | one that is rarely asked for; old and idle ones | large caches, many threads, expiry |
 //!
@@ -62,11 +63,13 @@ use std::fmt::Debug;
 mod lru;
 #[cfg(feature = "moka")]
 mod moka;
+mod set;
 
 #[cfg(feature = "lru")]
 pub use self::lru::LruCache;
 #[cfg(feature = "moka")]
 pub use self::moka::{MokaCache, MokaCacheBuilder};
+pub use self::set::{CapacityError, SetCache, SetCacheBuilder};
 
 /// Keeps a bounded number of values by key, in memory, for many threads.
 ///
