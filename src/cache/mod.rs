@@ -61,6 +61,7 @@ use std::fmt::Debug;
 
 pub mod evict;
 mod expire;
+pub mod flight;
 #[cfg(feature = "lru")]
 mod lru;
 mod memory;
