@@ -62,6 +62,7 @@ use std::fmt::Debug;
 mod lru;
 #[cfg(feature = "moka")]
 mod moka;
+pub mod tier;
 
 #[cfg(feature = "lru")]
 pub use self::lru::LruCache;
