@@ -58,11 +58,16 @@
 
 use std::fmt::Debug;
 
+pub mod evict;
+pub mod flight;
 #[cfg(feature = "lru")]
 mod lru;
+mod memory;
 #[cfg(feature = "moka")]
 mod moka;
 pub mod tier;
+
+pub use self::memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats};
 
 #[cfg(feature = "lru")]
 pub use self::lru::LruCache;

@@ -1,0 +1,3 @@
+//! Caches, as their users see them.
+
+mod flight;
