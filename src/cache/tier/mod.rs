@@ -25,13 +25,13 @@ mod disk;
 mod envelope;
 #[cfg(feature = "redis")]
 mod redis;
-//mod tiered;
+mod tiered;
 
 #[cfg(feature = "disk")]
-pub use self::disk::{DiskStats, DiskTier, DiskTierBuilder, Recovery};
+pub use self::disk::{DiskError, DiskStats, DiskTier, DiskTierBuilder, Recovery};
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisStats, RedisTier, RedisTierBuilder};
-//pub use self::tiered::{Incomplete, TierStats, Tiered, TieredBuilder};
+pub use self::redis::{InvalidRedis, RedisStats, RedisTier, RedisTierBuilder};
+pub use self::tiered::{Incomplete, TierStats, Tiered, TieredBuilder};
 
 /// Keeps values by key, somewhere slower and larger than memory.
 ///
