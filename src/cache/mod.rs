@@ -68,6 +68,7 @@ mod memory;
 #[cfg(feature = "moka")]
 mod moka;
 mod set;
+pub mod tier;
 
 pub use self::{
     expire::{Expiry, InvalidJitter},
