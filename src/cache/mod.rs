@@ -58,6 +58,7 @@
 
 use std::fmt::Debug;
 
+pub mod evict;
 #[cfg(feature = "lru")]
 mod lru;
 #[cfg(feature = "moka")]
