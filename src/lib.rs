@@ -83,6 +83,7 @@ pub mod rng;
 pub mod route;
 #[cfg(feature = "signed")]
 pub mod sticky;
+mod sync;
 pub mod time;
 
 /// The README's code compiles and runs.

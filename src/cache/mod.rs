@@ -61,8 +61,11 @@ use std::fmt::Debug;
 pub mod evict;
 #[cfg(feature = "lru")]
 mod lru;
+mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+
+pub use self::memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats};
 
 #[cfg(feature = "lru")]
 pub use self::lru::LruCache;

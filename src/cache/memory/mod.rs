@@ -1,0 +1,426 @@
+//! The cache of this crate's own.
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{BuildHasher, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use self::{
+    budget::Budget,
+    builder::Weigher,
+    listener::{Listener, Outgoing},
+    shard::{Inserted, NEVER, Newcomer, Shard},
+    striped::Striped,
+};
+pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
+use super::{Cache, evict::Eviction};
+use crate::time::Clock;
+
+mod budget;
+mod builder;
+mod index;
+mod keep;
+mod lease;
+mod listener;
+mod shard;
+mod slab;
+mod stats;
+mod striped;
+
+/// The hasher unless another is set: foldhash, seeded anew for each cache.
+pub type RandomState = foldhash::fast::RandomState;
+
+/// Keeps entries in memory, within a capacity that is never exceeded, for many threads.
+///
+/// Clones share their entries.
+///
+/// ```
+/// use buttress::cache::MemoryCache;
+///
+/// let cache = MemoryCache::new(10_000);
+/// cache.insert("user:42", "Ada");
+/// assert_eq!(cache.get("user:42"), Some("Ada"));
+/// ```
+pub struct MemoryCache<K, V, S = RandomState> {
+    inner: Arc<Inner<K, V, S>>,
+}
+
+struct Inner<K, V, S> {
+    shards: Box<[Striped<Shard<K, V>>]>,
+    hasher: S,
+    exclusive_hits: bool,
+    /// Whether any entry has a deadline yet: until then nobody asks for the time.
+    expiring: AtomicBool,
+    budget: Budget,
+    eviction: Eviction,
+    weigher: Option<Weigher<K, V>>,
+    listener: Option<Listener<K, V>>,
+    ttl: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+}
+
+impl<K, V> MemoryCache<K, V>
+where
+    K: Hash + Eq,
+{
+    /// A cache of at most `capacity` entries. With a capacity of 0 it keeps nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self::builder(capacity as u64).build()
+    }
+
+    /// Starts a cache of this capacity: a number of entries, or their weight if a weigher is set.
+    pub fn builder(capacity: u64) -> MemoryCacheBuilder<K, V> {
+        MemoryCacheBuilder::new(capacity)
+    }
+}
+
+impl<K, V, S> MemoryCache<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
+    /// The value of a key, if it is here. Counts as a use.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let hash = self.hash(key);
+        let now = self.now();
+        let lock = self.shard(hash);
+        if self.inner.exclusive_hits {
+            return Self::get_exclusive(lock, hash, key, now);
+        }
+        let shard = lock.read();
+        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+        shard.count(found.is_some());
+        let slot = found?;
+        shard.touch(slot, hash);
+        shard.value(slot).cloned()
+    }
+
+    fn get_exclusive<Q>(lock: &Striped<Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        V: Clone,
+    {
+        let mut shard = lock.write();
+        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+        lock.count(found.is_some());
+        let slot = found?;
+        shard.promote(slot, hash);
+        shard.value(slot).cloned()
+    }
+
+    /// The value of a key, if it is here, without counting as a use or a lookup.
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        V: Clone,
+    {
+        let hash = self.hash(key);
+        let now = self.now();
+        let shard = self.shard(hash).read();
+        let slot = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now))?;
+        shard.value(slot).cloned()
+    }
+
+    /// Whether a key is here. Does not count as a use.
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let now = self.now();
+        let shard = self.shard(hash).read();
+        shard.find(hash, key).is_some_and(|slot| shard.is_fresh(slot, now))
+    }
+
+    /// Keeps a value, in place of an older one of the same key.
+    ///
+    /// A value that weighs more than the capacity is not kept, and neither is the older one then.
+    pub fn insert(&self, key: K, value: V) {
+        self.insert_with(key, value, &Keep::new());
+    }
+
+    /// Keeps a value, and says how.
+    pub fn insert_with(&self, key: K, value: V, keep: &Keep) {
+        let hash = self.hash(&key);
+        self.put(key, value, hash, keep, None);
+    }
+
+    /// Takes a value out.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let now = self.now();
+        let removed = {
+            let mut shard = self.shard(hash).write();
+            shard.leases.void(hash);
+            let slot = shard.find(hash, key)?;
+            let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
+            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
+        };
+        let (key, value, cause) = removed?;
+        if let Some(listener) = &self.inner.listener {
+            listener(&key, &value, cause);
+        }
+        (cause == Cause::Removed).then_some(value)
+    }
+
+    /// Inserts, unless a lease is given which is void; whether it was valid.
+    pub(super) fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<u64>) -> bool {
+        let inner = &*self.inner;
+        let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
+        let deadline = self.deadline(keep);
+        let mut newcomer = Newcomer { hash, key, value, weight, deadline };
+        let mut out = Outgoing::new();
+        let mut grant = Grant { budget: &inner.budget, amount: 0 };
+        let lock = self.shard(hash);
+        let mut lease = lease;
+        for _ in 0..ATTEMPTS {
+            let mut shard = lock.write();
+            if let Some(id) = lease.take()
+                && !shard.leases.end(hash, id)
+            {
+                return false;
+            }
+            let old = shard.find(hash, &newcomer.key);
+            if weight > inner.budget.capacity() || deadline == 0 {
+                // What is there is out of date all the same.
+                shard.leases.void(hash);
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+                    out.push(key, value, Cause::Replaced);
+                }
+                shard.counts.refused += 1;
+                drop(shard);
+                let cause = if deadline == 0 { Cause::Expired } else { Cause::TooLarge };
+                out.push(newcomer.key, newcomer.value, cause);
+                out.settle(inner.listener.as_ref());
+                return true;
+            }
+            shard.grant(std::mem::take(&mut grant.amount));
+            match shard.insert(old, newcomer, &inner.budget, &mut out) {
+                Inserted::Done => {
+                    drop(shard);
+                    out.settle(inner.listener.as_ref());
+                    return true;
+                }
+                Inserted::Refused(back) => {
+                    newcomer = back;
+                    break;
+                }
+                Inserted::Starved(back, missing) => {
+                    newcomer = back;
+                    drop(shard);
+                    grant.amount = self.gather(hash, missing, &mut out);
+                }
+            }
+        }
+        lock.write().counts.refused += 1;
+        out.push(newcomer.key, newcomer.value, Cause::Refused);
+        out.settle(inner.listener.as_ref());
+        true
+    }
+
+    /// Takes quota from other shards, for one whose share is too small.
+    fn gather(&self, hash: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
+        let inner = &*self.inner;
+        let home = self.place(hash);
+        let mut gathered = inner.budget.claim(missing);
+        let others = (1..inner.shards.len()).map(|step| (home + step) % inner.shards.len());
+        // All give the same part of what they have.
+        let total = inner.budget.capacity().max(1);
+        for round in 0..2 {
+            for other in others.clone() {
+                let wanted = missing.saturating_sub(gathered);
+                if wanted == 0 {
+                    return gathered;
+                }
+                let mut shard = inner.shards[other].write();
+                let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
+                let part =
+                    if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
+                gathered += shard.yield_quota(part.min(wanted), out);
+            }
+        }
+        gathered
+    }
+}
+
+/// How often an insertion looks for quota in other shards.
+const ATTEMPTS: usize = 4;
+
+/// Quota on its way from one shard to another.
+struct Grant<'a> {
+    budget: &'a Budget,
+    amount: u64,
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.amount);
+    }
+}
+
+impl<K, V, S> MemoryCache<K, V, S>
+where
+    S: BuildHasher,
+{
+    #[inline]
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.inner.hasher.hash_one(key)
+    }
+}
+
+impl<K, V, S> MemoryCache<K, V, S> {
+    /// Drops every entry.
+    pub fn clear(&self) {
+        let inner = &*self.inner;
+        for lock in &inner.shards {
+            let policy = inner.eviction.policy(inner.budget.fair());
+            let (slab, quota) = lock.write().clear(policy);
+            inner.budget.release(quota);
+            for record in slab.into_records() {
+                if let Some(listener) = &inner.listener {
+                    listener(&record.key, &record.value, Cause::Removed);
+                }
+            }
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
+        len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the entries weigh: their number, without a weigher.
+    pub fn weight(&self) -> u64 {
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
+        weight.min(self.inner.budget.capacity())
+    }
+
+    /// The most that the entries may weigh: their number, without a weigher.
+    pub fn capacity(&self) -> u64 {
+        self.inner.budget.capacity()
+    }
+
+    /// What the cache has done so far, and what it holds.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        for lock in &self.inner.shards {
+            let (hits, misses) = lock.counts();
+            let shard = lock.read();
+            stats.hits += hits;
+            stats.misses += misses;
+            stats.insertions += shard.counts.insertions;
+            stats.replaced += shard.counts.replaced;
+            stats.evicted += shard.counts.evicted;
+            stats.expired += shard.counts.expired;
+            stats.removed += shard.counts.removed;
+            stats.refused += shard.counts.refused;
+            stats.len += shard.len();
+            stats.weight += shard.weight();
+        }
+        stats
+    }
+
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.inner.shards.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
+        &self.inner.shards[self.place(hash)]
+    }
+
+    /// The time, in milliseconds since the cache was made; 0 as long as nothing can expire.
+    #[inline]
+    fn now(&self) -> u64 {
+        if self.inner.expiring.load(Relaxed) { self.read_clock() } else { 0 }
+    }
+
+    fn read_clock(&self) -> u64 {
+        let elapsed = self.inner.clock.now().saturating_duration_since(self.inner.origin);
+        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER - 1)
+    }
+
+    /// When a value kept like this expires; 0 if it has no time at all.
+    fn deadline(&self, keep: &Keep) -> u64 {
+        let Some(ttl) = keep.ttl.or(self.inner.ttl) else { return NEVER };
+        if ttl.is_zero() {
+            return 0;
+        }
+        self.inner.expiring.store(true, Relaxed);
+        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER);
+        self.read_clock().saturating_add(millis)
+    }
+}
+
+impl<K, V, S> Clone for MemoryCache<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for MemoryCache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCache")
+            .field("len", &self.len())
+            .field("weight", &self.weight())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V, S> Cache<K, V> for MemoryCache<K, V, S>
+where
+    K: Hash + Eq + Send + Sync,
+    V: Clone + Send + Sync,
+    S: BuildHasher + Send + Sync,
+{
+    fn get(&self, key: &K) -> Option<V> {
+        MemoryCache::get(self, key)
+    }
+
+    fn insert(&self, key: K, value: V) {
+        MemoryCache::insert(self, key, value);
+    }
+
+    fn remove(&self, key: &K) -> Option<V> {
+        MemoryCache::remove(self, key)
+    }
+
+    fn len(&self) -> usize {
+        MemoryCache::len(self)
+    }
+
+    fn clear(&self) {
+        MemoryCache::clear(self);
+    }
+}
+
+#[cfg(test)]
+mod tests;

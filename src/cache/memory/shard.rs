@@ -1,0 +1,355 @@
+//! A part of the table: told the hash and the time, and under a lock of its own.
+
+use std::{borrow::Borrow, mem};
+
+use super::{
+    super::evict::{Evict, Policy, Slot, Victim},
+    budget::Budget,
+    index::{self, Index},
+    lease::Leases,
+    listener::{Cause, Outgoing},
+    slab::{Record, Slab},
+};
+
+/// How many slots a shard begins with.
+const FIRST: usize = 16;
+
+/// A deadline that never comes.
+pub(super) const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(super) struct Shard<K, V> {
+    slab: Slab<K, V>,
+    index: Index,
+    policy: Policy,
+    /// The weight of the entries, and how much they may weigh.
+    weight: u64,
+    quota: u64,
+    /// The capacity that the policy was told.
+    told: u64,
+    /// By slot, if there is a weigher.
+    weights: Option<Vec<u64>>,
+    /// By slot, from the first entry that has one.
+    deadlines: Vec<u64>,
+    pub(super) leases: Leases,
+    pub(super) counts: Counts,
+}
+
+/// What writers count.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) insertions: u64,
+    pub(super) replaced: u64,
+    pub(super) evicted: u64,
+    pub(super) expired: u64,
+    pub(super) removed: u64,
+    pub(super) refused: u64,
+}
+
+/// What is inserted.
+pub(super) struct Newcomer<K, V> {
+    pub(super) hash: u64,
+    pub(super) key: K,
+    pub(super) value: V,
+    pub(super) weight: u64,
+    pub(super) deadline: u64,
+}
+
+/// How an insertion went.
+pub(super) enum Inserted<K, V> {
+    Done,
+    Refused(Newcomer<K, V>),
+    /// The quota of the shard has to grow by so much.
+    Starved(Newcomer<K, V>, u64),
+}
+
+/// Whether something fits.
+enum Room {
+    Made,
+    Refused,
+    Starved(u64),
+}
+
+/// Of a hash, what the table and the policy see. The rest chose the shard.
+#[inline]
+fn low(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// Spreads the part of a hash that the table keeps over 64 bits, for policies.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl<K, V> Shard<K, V> {
+    /// An empty shard. `share` is what it may expect of the capacity.
+    pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
+        Self {
+            slab: Slab::new(),
+            index: Index::new(0),
+            policy,
+            weight: 0,
+            quota: 0,
+            told: share,
+            weights: weighted.then(Vec::new),
+            deadlines: Vec::new(),
+            leases: Leases::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    pub(super) fn exclusive_hits(&self) -> bool {
+        self.policy.exclusive_hits()
+    }
+
+    #[inline]
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let slab = &self.slab;
+        self.index.find(low(hash), |slot| slab.get(slot).is_some_and(|record| record.key.borrow() == key))
+    }
+
+    #[inline]
+    pub(super) fn value(&self, slot: Slot) -> Option<&V> {
+        self.slab.get(slot).map(|record| &record.value)
+    }
+
+    /// Whether the entry may still be returned.
+    #[inline]
+    pub(super) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
+        self.deadlines.get(slot as usize).is_none_or(|deadline| now < *deadline)
+    }
+
+    /// Notes a use, under a shared lock.
+    #[inline]
+    pub(super) fn touch(&self, slot: Slot, hash: u64) {
+        self.policy.touch(slot, spread(low(hash)));
+    }
+
+    /// Notes a use.
+    pub(super) fn promote(&mut self, slot: Slot, hash: u64) {
+        self.policy.promote(slot, spread(low(hash)));
+    }
+
+    fn weight_of(&self, slot: Slot) -> u64 {
+        let Some(weights) = &self.weights else { return 1 };
+        weights.get(slot as usize).copied().unwrap_or(1)
+    }
+
+    /// Takes an entry out of everything but the policy.
+    fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
+        let weight = self.weight_of(slot);
+        let record = self.slab.remove(slot)?;
+        self.index.remove(record.hash, slot);
+        self.weight -= weight;
+        if let Some(deadline) = self.deadlines.get_mut(slot as usize) {
+            *deadline = NEVER;
+        }
+        Some((record.key, record.value))
+    }
+
+    /// Takes an entry out, for another reason than to make room.
+    pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
+        let hash = self.slab.get(slot)?.hash;
+        self.policy.remove(slot, spread(hash));
+        match cause {
+            Cause::Expired => self.counts.expired += 1,
+            _ => self.counts.removed += 1,
+        }
+        self.unlink(slot)
+    }
+
+    /// Lets one entry go, to make room for `newcomer`.
+    fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
+        let victim = self.policy.evict(newcomer, weight);
+        if let Victim::Slot(slot) = victim {
+            // A policy of the user's may name any slot.
+            let Some((key, value)) = self.unlink(slot) else { return Victim::Refuse };
+            self.counts.evicted += 1;
+            out.push(key, value, Cause::Evicted);
+        }
+        victim
+    }
+
+    /// Evicts until `weight` more fits.
+    fn make_room(&mut self, hash: u32, weight: u64, budget: &Budget, out: &mut Outgoing<K, V>) -> Room {
+        loop {
+            let need = self.weight.saturating_add(weight);
+            let full = self.slab.len() >= index::MOST;
+            if need <= self.quota && !full {
+                return Room::Made;
+            }
+            if !full {
+                let claimed = budget.claim(need - self.quota);
+                if claimed > 0 {
+                    self.grant(claimed);
+                    continue;
+                }
+                if weight > self.quota {
+                    return Room::Starved(weight - self.quota);
+                }
+            }
+            match self.evict(spread(hash), weight, out) {
+                Victim::Slot(_) => {}
+                Victim::Refuse | Victim::Empty => return Room::Refused,
+            }
+        }
+    }
+
+    /// Raises the quota.
+    pub(super) fn grant(&mut self, more: u64) {
+        self.quota += more;
+        self.tell();
+    }
+
+    /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
+    pub(super) fn yield_quota(&mut self, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
+        let given = wanted.min(self.quota);
+        let quota = self.quota - given;
+        while self.weight > quota {
+            if !matches!(self.evict(0, 0, out), Victim::Slot(_)) {
+                break;
+            }
+        }
+        let given = (self.quota - self.weight).min(given);
+        self.quota -= given;
+        self.tell();
+        given
+    }
+
+    /// What of the quota is not in use.
+    pub(super) fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// Tells the policy of a new capacity, if it differs by much: most of what a shard gains and loses is small change.
+    fn tell(&mut self) {
+        if self.quota > self.told + self.told / 8 || self.quota < self.told / 2 {
+            // While a cache fills, its shards have less than their share, which says nothing.
+        }
+    }
+
+    /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
+    pub(super) fn insert(
+        &mut self,
+        old: Option<Slot>,
+        newcomer: Newcomer<K, V>,
+        budget: &Budget,
+        out: &mut Outgoing<K, V>,
+    ) -> Inserted<K, V> {
+        let hash = low(newcomer.hash);
+        self.leases.void(newcomer.hash);
+        if let Some(slot) = old {
+            let weight = self.weight_of(slot);
+            if newcomer.weight <= weight {
+                return self.replace(slot, weight, newcomer, out);
+            }
+            // It does not stay in any case, and makes most of the room.
+            if let Some((key, value)) = self.remove(slot, Cause::Replaced) {
+                self.counts.removed -= 1;
+                self.counts.replaced += 1;
+                out.push(key, value, Cause::Replaced);
+            }
+        }
+        match self.make_room(hash, newcomer.weight, budget, out) {
+            Room::Made => {}
+            Room::Refused => return Inserted::Refused(newcomer),
+            Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
+        }
+        if self.slab.vacant() >= self.index.limit() {
+            self.grow(budget);
+        }
+        let slot = self.slab.vacant() as Slot;
+        self.policy.insert(slot, spread(hash), newcomer.weight);
+        self.slab.insert(Record { hash, key: newcomer.key, value: newcomer.value });
+        self.index.insert(hash, slot);
+        self.weight += newcomer.weight;
+        self.counts.insertions += 1;
+        if let Some(weights) = &mut self.weights {
+            set(weights, slot, newcomer.weight, 1);
+        }
+        self.set_deadline(slot, newcomer.deadline);
+        Inserted::Done
+    }
+
+    fn replace(
+        &mut self,
+        slot: Slot,
+        weight: u64,
+        newcomer: Newcomer<K, V>,
+        out: &mut Outgoing<K, V>,
+    ) -> Inserted<K, V> {
+        let Some(record) = self.slab.get_mut(slot) else { return Inserted::Refused(newcomer) };
+        let value = mem::replace(&mut record.value, newcomer.value);
+        let hash = spread(record.hash);
+        self.policy.reweigh(slot, hash, newcomer.weight);
+        self.policy.promote(slot, hash);
+        self.weight -= weight - newcomer.weight;
+        if let Some(weights) = &mut self.weights {
+            set(weights, slot, newcomer.weight, 1);
+        }
+        self.set_deadline(slot, newcomer.deadline);
+        self.counts.insertions += 1;
+        self.counts.replaced += 1;
+        out.push(newcomer.key, value, Cause::Replaced);
+        Inserted::Done
+    }
+
+    fn set_deadline(&mut self, slot: Slot, deadline: u64) {
+        if deadline != NEVER || !self.deadlines.is_empty() {
+            set(&mut self.deadlines, slot, deadline, NEVER);
+        }
+    }
+
+    /// Makes room for more slots: twice as many, but not many more than there can be.
+    fn grow(&mut self, budget: &Budget) {
+        let slots = self.slab.slots();
+        let doubled = (2 * slots).max(FIRST);
+        let limit = if self.weights.is_none() {
+            let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
+            let most = most.saturating_add(most / 16);
+            if slots < most { doubled.min(most) } else { slots + slots / 8 + 1 }
+        } else {
+            doubled
+        };
+        let limit = limit.max(slots + 1).min(index::MOST);
+        self.slab.reserve(limit);
+        self.index = Index::new(limit);
+        for (slot, record) in self.slab.iter_from(0) {
+            self.index.insert(record.hash, slot);
+        }
+    }
+
+    /// Takes everything out: what is left is an empty shard, without any quota.
+    pub(super) fn clear(&mut self, policy: Policy) -> (Slab<K, V>, u64) {
+        self.leases.void_all();
+        self.counts.removed += self.slab.len() as u64;
+        self.policy = policy;
+        self.index = Index::new(0);
+        self.weight = 0;
+        self.weights = self.weights.take().map(|_| Vec::new());
+        self.deadlines = Vec::new();
+        let quota = mem::take(&mut self.quota);
+        (mem::replace(&mut self.slab, Slab::new()), quota)
+    }
+}
+
+fn set(values: &mut Vec<u64>, slot: Slot, value: u64, default: u64) {
+    let slot = slot as usize;
+    if slot >= values.len() {
+        values.resize(slot + 1, default);
+    }
+    values[slot] = value;
+}
