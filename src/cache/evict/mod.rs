@@ -5,6 +5,9 @@
 
 use std::{fmt, sync::Arc};
 
+use self::adaptive::Shared;
+
+mod adaptive;
 mod fifo;
 mod fold;
 mod gdsf;
@@ -20,8 +23,8 @@ mod sketch;
 mod weights;
 
 pub use self::{
-    fifo::Fifo, gdsf::Gdsf, ghost::Ghost, lfu::Lfu, list::Lists, lru::Lru, marks::Marks, refuse::NoEviction,
-    s3_fifo::S3Fifo, sieve::Sieve, sketch::Sketch,
+    adaptive::Adaptive, fifo::Fifo, gdsf::Gdsf, ghost::Ghost, lfu::Lfu, list::Lists, lru::Lru, marks::Marks,
+    refuse::NoEviction, s3_fifo::S3Fifo, sieve::Sieve, sketch::Sketch,
 };
 
 /// The place of an entry in its shard's table. Slots are dense: the lowest free one is near, and those of entries that have
@@ -150,20 +153,21 @@ type Factory = dyn Fn(u64) -> Box<dyn Evict> + Send + Sync;
 ///
 /// | policy | which entry leaves |
 /// |---|---|
+/// | [`adaptive`](Self::adaptive), the default | what serves this traffic best: it tries several ways on a sample |
 /// | [`fifo`](Self::fifo) | the one that came first |
 /// | [`lru`](Self::lru) | the one whose last use is longest ago |
 /// | [`lfu`](Self::lfu) | the one that was used least often, lately |
 /// | [`sieve`](Self::sieve) | the next one that was not used since it was last looked at |
 /// | [`s3_fifo`](Self::s3_fifo) | one that was not used twice while it was new; in the end others |
+/// | [`w_tiny_lfu`](Self::w_tiny_lfu) | one that was seen less often than those in the main part, unless it is new |
 /// | [`gdsf`](Self::gdsf) | the one of the fewest uses for its weight |
 /// | [`none`](Self::none) | none: newcomers are refused when the cache is full |
 /// | [`custom`](Self::custom) | what a policy of your own says |
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Eviction(Kind);
 
-#[derive(Clone, Default)]
 enum Kind {
-    #[default]
+    Adaptive(Arc<Shared>),
     Fifo,
     Lru,
     Lfu,
@@ -175,6 +179,16 @@ enum Kind {
 }
 
 impl Eviction {
+    /// Chooses between rules of S3-FIFO and of W-TinyLFU, by what the traffic is like: [`Adaptive`].
+    pub fn adaptive() -> Self {
+        Self(Kind::Adaptive(Shared::adaptive()))
+    }
+
+    /// W-TinyLFU, with a window that is sized by what the traffic is like: [`Adaptive::w_tiny_lfu`].
+    pub fn w_tiny_lfu() -> Self {
+        Self(Kind::Adaptive(Shared::w_tiny_lfu()))
+    }
+
     /// First in, first out: [`Fifo`].
     pub fn fifo() -> Self {
         Self(Kind::Fifo)
@@ -225,6 +239,7 @@ impl Eviction {
     #[allow(dead_code, reason = "the memory cache is its user")]
     pub(crate) fn policy(&self, capacity: u64) -> Policy {
         match &self.0 {
+            Kind::Adaptive(shared) => Policy::Adaptive(Adaptive::one_of_many(capacity, Arc::clone(shared))),
             Kind::Fifo => Policy::Fifo(Fifo::new()),
             Kind::Lru => Policy::Lru(Lru::new()),
             Kind::Lfu => Policy::Lfu(Lfu::new()),
@@ -237,9 +252,33 @@ impl Eviction {
     }
 }
 
+impl Default for Eviction {
+    fn default() -> Self {
+        Self::adaptive()
+    }
+}
+
+impl Clone for Kind {
+    fn clone(&self) -> Self {
+        match self {
+            // The clone is for another cache, with traffic of its own.
+            Self::Adaptive(shared) => Self::Adaptive(shared.anew()),
+            Self::Fifo => Self::Fifo,
+            Self::Lru => Self::Lru,
+            Self::Lfu => Self::Lfu,
+            Self::Sieve => Self::Sieve,
+            Self::S3Fifo => Self::S3Fifo,
+            Self::Gdsf => Self::Gdsf,
+            Self::NoEviction => Self::NoEviction,
+            Self::Custom(factory) => Self::Custom(Arc::clone(factory)),
+        }
+    }
+}
+
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Adaptive(_) => "Adaptive",
             Self::Fifo => "Fifo",
             Self::Lru => "Lru",
             Self::Lfu => "Lfu",
@@ -256,6 +295,7 @@ impl fmt::Debug for Kind {
 #[derive(Debug)]
 #[allow(dead_code, reason = "the memory cache is its user")]
 pub(crate) enum Policy {
+    Adaptive(Adaptive),
     Fifo(Fifo),
     Lru(Lru),
     Lfu(Lfu),
@@ -269,6 +309,7 @@ pub(crate) enum Policy {
 macro_rules! each {
     ($policy:expr, $evict:ident => $call:expr) => {
         match $policy {
+            Policy::Adaptive($evict) => $call,
             Policy::Fifo($evict) => $call,
             Policy::Lru($evict) => $call,
             Policy::Lfu($evict) => $call,
