@@ -99,7 +99,9 @@ impl Contestant for Ufo {
 struct Moka {
     cache: moka::sync::Cache<u64, u32>,
     room: Room,
-    inserted: u64,
+    /// So many insertions lie between two counts.
+    rest: usize,
+    inserted: usize,
     kept: u64,
 }
 
@@ -109,7 +111,7 @@ fn moka(trace: &Trace, room: Room, policy: EvictionPolicy) -> Outcome {
         Room::Entries(_) => builder.build(),
         Room::Bytes(_) => builder.weigher(|_, size| *size).build(),
     };
-    replay(Moka { cache, room, inserted: 0, kept: 0 }, trace)
+    replay(Moka { cache, room, rest: (room.entries(trace) / 8).max(32), inserted: 0, kept: 0 }, trace)
 }
 
 impl Contestant for Moka {
@@ -120,7 +122,7 @@ impl Contestant for Moka {
     fn insert(&mut self, key: u64, size: u32) {
         self.cache.insert(key, size);
         self.inserted += 1;
-        if self.inserted.is_multiple_of((self.room.capacity() / 8).max(32)) {
+        if self.inserted.is_multiple_of(self.rest) {
             let weight = BySize(self.room);
             self.kept = self.cache.iter().map(|(_, size)| u64::from(weight.weight(size))).sum();
         }
