@@ -9,10 +9,13 @@ use std::{
 };
 
 use super::{Alarm, Expiry, Life, NEVER, nanos};
-use crate::time::Clock;
+use crate::time::{Clock, CoarseClock};
 
 /// When caches are made: 146 years after time zero, so that a clock may go back further than that.
 const ORIGIN: u64 = 1 << 62;
+
+/// How much later than noted it may be, in nanoseconds. [`CoarseClock`] documents it.
+const LATE: u64 = 100_000_000;
 
 /// The clock of a cache, and how long its entries live. Times are in nanoseconds.
 #[derive(Debug)]
@@ -22,13 +25,19 @@ pub(crate) struct Aging {
     origin: Instant,
     /// Whether any entry ever had a deadline: until then nobody reads the clock.
     timed: AtomicBool,
+    /// Notes the time, which is then as many nanoseconds later here.
+    coarse: Option<(CoarseClock, u64)>,
     alarm: Arc<Alarm>,
 }
 
 impl Aging {
     pub(crate) fn new(expiry: Expiry, clock: Arc<dyn Clock>) -> Self {
         let origin = clock.now();
-        Self { expiry, clock, origin, timed: AtomicBool::new(false), alarm: Arc::default() }
+        let coarse = clock.coarse().map(|coarse| {
+            let before = nanos(origin.saturating_duration_since(coarse.origin()));
+            (coarse, ORIGIN.saturating_sub(before))
+        });
+        Self { expiry, clock, origin, timed: AtomicBool::new(false), coarse, alarm: Arc::default() }
     }
 
     /// The time: 0 as long as nothing can expire.
@@ -47,7 +56,15 @@ impl Aging {
     /// Whether a deadline has passed. Reads the clock only if there is one.
     #[inline]
     pub(crate) fn is_over(&self, deadline: u64) -> bool {
-        deadline != NEVER && deadline <= self.read_clock()
+        deadline != NEVER && !self.is_far(deadline) && deadline <= self.read_clock()
+    }
+
+    /// Whether a deadline is so far away that a note of the time will do.
+    #[inline]
+    fn is_far(&self, deadline: u64) -> bool {
+        self.coarse.as_ref().is_some_and(|(clock, later)| {
+            clock.elapsed().is_some_and(|noted| noted.saturating_add(later + LATE) < deadline)
+        })
     }
 
     /// The time, and how long an entry lives that is put in now. `None`: it is not to be kept.

@@ -97,14 +97,14 @@ where
         let lock = self.shard(hash);
         let (value, deadline) = if self.inner.exclusive_hits {
             let mut shard = lock.write();
-            let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+            let found = shard.find(hash, key).filter(|slot| idle.is_none() || shard.is_fresh(*slot, now));
             shard.count(found.is_some());
             let slot = found?;
             shard.promote(slot, hash);
             shard.used(slot, idle)
         } else {
             let shard = lock.read();
-            let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+            let found = shard.find(hash, key).filter(|slot| idle.is_none() || shard.is_fresh(*slot, now));
             shard.count(found.is_some());
             let slot = found?;
             shard.touch(slot, hash);
