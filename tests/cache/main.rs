@@ -1,4 +1,5 @@
-//! The caches, through their public interface.
+//! Caches, as their users see them.
 
 mod expiry;
+mod flight;
 mod support;
