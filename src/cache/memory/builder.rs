@@ -142,7 +142,6 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,
-                hints: self.capacity > 1 << 16,
                 shards,
                 hasher: self.hasher,
                 budget,

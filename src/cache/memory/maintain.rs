@@ -92,7 +92,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut now = inner.aging.now();
         let end = now.saturating_add(nanos(budget));
         let mut next: Option<u64> = None;
-        for Place { lock, .. } in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             loop {
                 let due = lock.read().next_deadline();
                 if due.is_none_or(|due| due > now) {
@@ -103,7 +103,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
                     return Left::More;
                 }
                 let mut out = Outgoing::new();
-                lock.write().expire(now, &mut { SLICE }, &mut out);
+                lock.write().expire(index, now, &mut { SLICE }, &mut out);
                 out.settle(inner.listener.as_ref());
                 now = inner.aging.now();
             }

@@ -102,12 +102,12 @@ where
         let idle = aging.idle();
         let place = self.shard_and_index(hash);
         let (value, deadline) = if self.inner.exclusive_hits {
-            Self::get_exclusive(&place.lock, hash, key, idle)?
+            Self::get_exclusive(place, hash, key, idle)?
         } else {
             let hint = place.index.hint(low(hash));
             let shard = place.lock.read();
             let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
-                None => shard.find(hash, key),
+                None => shard.find(&place.index, hash, key),
                 found => found,
             };
             let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
@@ -125,19 +125,14 @@ where
     }
 
     #[inline(never)]
-    fn get_exclusive<Q>(
-        lock: &Striped<Shard<K, V>>,
-        hash: u64,
-        key: &Q,
-        idle: Option<(u64, u64)>,
-    ) -> Option<(V, u64)>
+    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, idle: Option<(u64, u64)>) -> Option<(V, u64)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key);
+        let mut shard = place.lock.write();
+        let found = shard.find(&place.index, hash, key);
         let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
         let found = found.map(|(slot, value)| (slot, value.clone()));
         shard.count(found.is_some());
@@ -229,8 +224,8 @@ where
             {
                 return false;
             }
-            shard.expire(now, &mut steps, &mut out);
-            let old = shard.find(hash, &newcomer.key).map(|(slot, _)| slot);
+            shard.expire(index, now, &mut steps, &mut out);
+            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
             if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);

@@ -152,9 +152,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
-    pub(super) fn expire(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+    pub(super) fn expire(&mut self, index: &Index, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
         while let Some(slot) = self.timers.expired(now, steps) {
-            if let Some((key, value)) = self.remove(slot, Cause::Expired) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Expired) {
                 out.push(key, value, Cause::Expired);
             }
         }
