@@ -62,6 +62,7 @@ use std::fmt::Debug;
 pub mod evict;
 mod expire;
 pub mod flight;
+pub mod load;
 #[cfg(feature = "lru")]
 mod lru;
 mod memory;

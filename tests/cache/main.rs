@@ -2,4 +2,7 @@
 
 mod expiry;
 mod flight;
+mod loading;
+mod read_through;
+mod stale;
 mod support;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash},
     num::NonZero,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -149,6 +149,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 weigher: self.weigher,
                 listener: self.listener,
                 aging: Aging::new(self.expiry, self.clock),
+                loads: OnceLock::new(),
             }),
         }
     }

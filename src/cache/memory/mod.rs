@@ -4,7 +4,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use self::{
@@ -20,7 +20,9 @@ use super::{
     Cache,
     evict::Eviction,
     expire::{Aging, Life},
+    load::Loads,
 };
+use crate::time::Clock;
 
 mod budget;
 mod builder;
@@ -67,6 +69,8 @@ struct Inner<K, V, S> {
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     aging: Aging,
+    /// What is being loaded, from the first load on.
+    loads: OnceLock<Loads<K, V>>,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -189,21 +193,33 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
+        self.take_out(key, self.hash(key), None).flatten()
+    }
+
+    /// Takes a value out, unless a lease is given which is void.
+    #[allow(clippy::option_option, reason = "what was there, if the lease was valid")]
+    pub(super) fn take_out<Q>(&self, key: &Q, hash: u64, lease: Option<u64>) -> Option<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let now = self.now();
         let removed = {
             let place = self.shard_and_index(hash);
             let mut shard = place.lock.write();
+            if lease.is_some_and(|id| !shard.leases.end(hash, id)) {
+                return None;
+            }
             shard.leases.void(hash);
-            let (slot, _) = shard.find(&place.index, hash, key)?;
+            let Some((slot, _)) = shard.find(&place.index, hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
             shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
         };
-        let (key, value, cause) = removed?;
+        let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
             listener(&key, &value, cause);
         }
-        (cause == Cause::Removed).then_some(value)
+        Some((cause == Cause::Removed).then_some(value))
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
@@ -215,6 +231,7 @@ where
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
         let Place { index, lock } = self.shard_and_index(hash);
+        let leased = lease.is_some();
         let mut lease = lease;
         let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
@@ -222,6 +239,8 @@ where
             if let Some(id) = lease.take()
                 && !shard.leases.end(hash, id)
             {
+                drop(shard);
+                out.settle(inner.listener.as_ref());
                 return false;
             }
             shard.expire(index, now, &mut steps, &mut out);
@@ -253,12 +272,18 @@ where
                 }
                 Inserted::Starved(back, missing) => {
                     newcomer = back;
+                    // What happens to the key before the next attempt voids it as before.
+                    lease = leased.then(|| shard.leases.begin(hash));
                     drop(shard);
                     grant.amount = self.gather(hash, missing, &mut out);
                 }
             }
         }
-        lock.write().counts.refused += 1;
+        {
+            let mut shard = lock.write();
+            shard.counts.refused += 1;
+            lease.map(|id| shard.leases.end(hash, id));
+        }
         out.push(newcomer.key, newcomer.value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
@@ -371,6 +396,14 @@ impl<K, V, S> MemoryCache<K, V, S> {
             stats.weight += shard.weight();
         }
         stats
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.inner.aging.clock()
+    }
+
+    pub(super) fn loads(&self) -> &Loads<K, V> {
+        self.inner.loads.get_or_init(Loads::new)
     }
 
     #[inline]
