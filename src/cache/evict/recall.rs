@@ -156,7 +156,7 @@ fn places(hash: u32) -> [(usize, u64); ROWS] {
     let bits = (u64::from(hash) ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     std::array::from_fn(|row| {
         let byte = bits >> (32 + 8 * row) & 0xff;
-        let at = row as u64 * ROW + (byte * ROW >> 8);
+        let at = row as u64 * ROW + ((byte * ROW) >> 8);
         // The place of the epoch.
         let at = at.min(LAST - 1);
         ((at / 16) as usize, at % 16 * 4)
