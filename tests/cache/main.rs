@@ -1,4 +1,5 @@
 //! The caches, through their public interface.
 
 mod expiry;
+mod soak;
 mod support;
