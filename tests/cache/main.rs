@@ -5,4 +5,5 @@ mod flight;
 mod loading;
 mod read_through;
 mod stale;
+mod soak;
 mod support;

@@ -17,6 +17,9 @@ use super::{
 /// How many slots a shard begins with.
 const FIRST: usize = 16;
 
+/// An empty shard keeps the memory of so many slots.
+const SPARE: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     slab: Slab<K, V>,
@@ -158,6 +161,16 @@ impl<K, V> Shard<K, V> {
                 out.push(key, value, Cause::Expired);
             }
         }
+    }
+
+    /// Whether the shard has much memory for nothing.
+    pub(super) fn is_spare(&self) -> bool {
+        self.slab.len() == 0 && self.slab.slots() > SPARE
+    }
+
+    /// Gives memory back, if the shard is still empty. The policy begins anew; the index stays as it is.
+    pub(super) fn shrink(&mut self, policy: Policy) -> Option<Slab<K, V>> {
+        self.is_spare().then(|| self.reset(policy))
     }
 
     /// When to look for expired entries again: at most a tick after the first deadline.
@@ -365,13 +378,18 @@ impl<K, V> Shard<K, V> {
     pub(super) fn clear(&mut self, index: &Index, policy: Policy) -> (Slab<K, V>, u64) {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
-        self.policy = policy;
         index.clear();
         self.weight = 0;
+        let quota = mem::take(&mut self.quota);
+        (self.reset(policy), quota)
+    }
+
+    /// Forgets what is known by slots.
+    fn reset(&mut self, policy: Policy) -> Slab<K, V> {
+        self.policy = policy;
         self.weights = self.weights.take().map(|_| Vec::new());
         self.timers = Timers::new();
-        let quota = mem::take(&mut self.quota);
-        (mem::replace(&mut self.slab, Slab::new()), quota)
+        mem::replace(&mut self.slab, Slab::new())
     }
 }
 
