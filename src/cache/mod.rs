@@ -60,13 +60,16 @@ use std::fmt::Debug;
 
 pub mod evict;
 pub mod flight;
+mod layer;
 pub mod load;
 #[cfg(feature = "lru")]
 mod lru;
 mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+pub mod write;
 
+pub use self::layer::{CacheLayer, Cached, CachedFuture};
 pub use self::memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats};
 
 #[cfg(feature = "lru")]
