@@ -358,7 +358,7 @@ fn the_end_of_the_runtime_is_told_to_those_who_wait() {
         let mut flush = task::spawn(Box::pin(behind.flush()));
         assert_pending!(waiting.poll());
         assert_pending!(flush.poll());
-        drop(writers);
+        writers.shutdown_background();
         assert_eq!(waiting.into_inner().await, Err(WriterStopped));
         assert_eq!(flush.into_inner().await, Err(WriterStopped));
     });
