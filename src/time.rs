@@ -1,7 +1,10 @@
 //! The one place that reads a clock.
 //!
 //! Every decision in this crate is made by code that is told the time. What reads it is a [`Clock`], which the
-//! application may replace: [`TokioClock`] follows `tokio::time::pause`, [`ManualClock`] stands still until moved.
+//! application may replace: [`TokioClock`] follows `tokio::time::pause`, [`ManualClock`] stands still until moved,
+//! [`CoarseClock`] is for those who ask all the time.
+
+mod coarse;
 
 use std::{
     fmt::Debug,
@@ -11,6 +14,8 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
+
+pub use self::coarse::CoarseClock;
 
 /// When the answer to a request is no longer wanted: what a request carries along, as an extension if it is an HTTP one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +41,11 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    /// What notes this clock's time for those who ask all the time, if anything does (default: nothing).
+    fn coarse(&self) -> Option<CoarseClock> {
+        None
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -45,6 +55,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn wall(&self) -> SystemTime {
         (**self).wall()
+    }
+
+    fn coarse(&self) -> Option<CoarseClock> {
+        (**self).coarse()
     }
 }
 

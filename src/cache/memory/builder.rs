@@ -10,9 +10,13 @@ use std::{
 };
 
 use super::{
-    super::evict::Eviction,
-    Inner, MemoryCache, RandomState,
+    super::{
+        evict::Eviction,
+        expire::{Aging, Expiry},
+    },
+    Inner, MemoryCache, Place, RandomState,
     budget::Budget,
+    index::Index,
     listener::{Cause, Listener},
     shard::Shard,
     striped::Striped,
@@ -37,7 +41,7 @@ pub struct MemoryCacheBuilder<K, V, S = RandomState> {
     eviction: Eviction,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
-    ttl: Option<Duration>,
+    expiry: Expiry,
     clock: Arc<dyn Clock>,
     shards: Option<usize>,
     hasher: S,
@@ -50,7 +54,7 @@ impl<K, V> MemoryCacheBuilder<K, V> {
             eviction: Eviction::default(),
             weigher: None,
             listener: None,
-            ttl: None,
+            expiry: Expiry::new(),
             clock: Arc::new(TokioClock),
             shards: None,
             hasher: RandomState::default(),
@@ -83,7 +87,13 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
 
     /// Sets how long entries live, unless they are inserted with a time to live of their own.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.expiry = self.expiry.ttl(ttl);
+        self
+    }
+
+    /// Sets how long entries live, in place of all that was said about it before.
+    pub fn expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
         self
     }
 
@@ -103,8 +113,8 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
 
     /// Sets how keys are hashed (default: foldhash, seeded anew for each cache).
     pub fn hasher<T>(self, hasher: T) -> MemoryCacheBuilder<K, V, T> {
-        let Self { capacity, eviction, weigher, listener, ttl, clock, shards, .. } = self;
-        MemoryCacheBuilder { capacity, eviction, weigher, listener, ttl, clock, shards, hasher }
+        let Self { capacity, eviction, weigher, listener, expiry, clock, shards, .. } = self;
+        MemoryCacheBuilder { capacity, eviction, weigher, listener, expiry, clock, shards, hasher }
     }
 
     /// The cache, empty.
@@ -123,10 +133,12 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let share = budget.fair();
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
-            .map(|_| Striped::new(Shard::new(self.eviction.policy(share), share, weighted)))
+            .map(|_| {
+                let shard = Shard::new(self.eviction.policy(share), share, weighted);
+                Place { index: Index::new(), lock: Striped::new(shard, cores) }
+            })
             .collect();
-        let exclusive_hits = shards[0].read().exclusive_hits();
-        let origin = self.clock.now();
+        let exclusive_hits = shards[0].lock.read().exclusive_hits();
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,
@@ -136,11 +148,8 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 eviction: self.eviction,
                 weigher: self.weigher,
                 listener: self.listener,
-                ttl: self.ttl,
-                clock: self.clock,
-                origin,
+                aging: Aging::new(self.expiry, self.clock),
                 loads: OnceLock::new(),
-                expiring: self.ttl.is_some().into(),
             }),
         }
     }
@@ -164,7 +173,7 @@ impl<K, V, S> fmt::Debug for MemoryCacheBuilder<K, V, S> {
         f.debug_struct("MemoryCacheBuilder")
             .field("capacity", &self.capacity)
             .field("eviction", &self.eviction)
-            .field("ttl", &self.ttl)
+            .field("expiry", &self.expiry)
             .finish_non_exhaustive()
     }
 }

@@ -4,22 +4,24 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
 };
 
 use self::{
     budget::Budget,
     builder::Weigher,
+    index::Index,
     listener::{Listener, Outgoing},
-    shard::{Inserted, NEVER, Newcomer, Shard},
+    shard::{Inserted, Newcomer, Shard, low},
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
-use super::{Cache, evict::Eviction, load::Loads};
+use super::{
+    Cache,
+    evict::Eviction,
+    expire::{Aging, Life},
+    load::Loads,
+};
 use crate::time::Clock;
 
 mod budget;
@@ -28,6 +30,7 @@ mod index;
 mod keep;
 mod lease;
 mod listener;
+mod maintain;
 mod shard;
 mod slab;
 mod stats;
@@ -51,19 +54,21 @@ pub struct MemoryCache<K, V, S = RandomState> {
     inner: Arc<Inner<K, V, S>>,
 }
 
+/// A shard, and the way to it.
+struct Place<K, V> {
+    index: Index,
+    lock: Striped<Shard<K, V>>,
+}
+
 struct Inner<K, V, S> {
-    shards: Box<[Striped<Shard<K, V>>]>,
+    shards: Box<[Place<K, V>]>,
     hasher: S,
     exclusive_hits: bool,
-    /// Whether any entry has a deadline yet: until then nobody asks for the time.
-    expiring: AtomicBool,
     budget: Budget,
     eviction: Eviction,
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
-    ttl: Option<Duration>,
-    clock: Arc<dyn Clock>,
-    origin: Instant,
+    aging: Aging,
     /// What is being loaded, from the first load on.
     loads: OnceLock<Loads<K, V>>,
 }
@@ -97,31 +102,47 @@ where
         V: Clone,
     {
         let hash = self.hash(key);
-        let now = self.now();
-        let lock = self.shard(hash);
-        if self.inner.exclusive_hits {
-            return Self::get_exclusive(lock, hash, key, now);
+        let aging = &self.inner.aging;
+        let idle = aging.idle();
+        let place = self.shard_and_index(hash);
+        let (value, deadline) = if self.inner.exclusive_hits {
+            Self::get_exclusive(place, hash, key, idle)?
+        } else {
+            let hint = place.index.hint(low(hash));
+            let shard = place.lock.read();
+            let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
+                None => shard.find(&place.index, hash, key),
+                found => found,
+            };
+            let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
+            shard.count(found.is_some());
+            let (slot, value) = found?;
+            shard.touch(slot, hash);
+            (value.clone(), shard.use_until(slot, idle))
+        };
+        // The clock is read last and under no lock, and only for an entry that can expire.
+        if aging.is_over(deadline) {
+            place.lock.read().recount();
+            return None;
         }
-        let shard = lock.read();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
-        shard.count(found.is_some());
-        let slot = found?;
-        shard.touch(slot, hash);
-        shard.value(slot).cloned()
+        Some(value)
     }
 
-    fn get_exclusive<Q>(lock: &Striped<Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
+    #[inline(never)]
+    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, idle: Option<(u64, u64)>) -> Option<(V, u64)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
-        lock.count(found.is_some());
-        let slot = found?;
+        let mut shard = place.lock.write();
+        let found = shard.find(&place.index, hash, key);
+        let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
+        let found = found.map(|(slot, value)| (slot, value.clone()));
+        shard.count(found.is_some());
+        let (slot, value) = found?;
         shard.promote(slot, hash);
-        shard.value(slot).cloned()
+        Some((value, shard.use_until(slot, idle)))
     }
 
     /// The value of a key, if it is here, without counting as a use or a lookup.
@@ -133,9 +154,11 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        let slot = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now))?;
-        shard.value(slot).cloned()
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        let (_, value) =
+            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        Some(value.clone())
     }
 
     /// Whether a key is here. Does not count as a use.
@@ -146,8 +169,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        shard.find(hash, key).is_some_and(|slot| shard.is_fresh(slot, now))
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -181,14 +205,15 @@ where
     {
         let now = self.now();
         let removed = {
-            let mut shard = self.shard(hash).write();
+            let place = self.shard_and_index(hash);
+            let mut shard = place.lock.write();
             if lease.is_some_and(|id| !shard.leases.end(hash, id)) {
                 return None;
             }
             shard.leases.void(hash);
-            let Some(slot) = shard.find(hash, key) else { return Some(None) };
+            let Some((slot, _)) = shard.find(&place.index, hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
         };
         let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
@@ -201,13 +226,14 @@ where
     pub(super) fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<u64>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
-        let deadline = self.deadline(keep);
-        let mut newcomer = Newcomer { hash, key, value, weight, deadline };
+        let (now, life) = inner.aging.begin(hash, keep.ttl);
+        let mut newcomer = Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS) };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let lock = self.shard(hash);
+        let Place { index, lock } = self.shard_and_index(hash);
         let leased = lease.is_some();
         let mut lease = lease;
+        let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
             if let Some(id) = lease.take()
@@ -217,24 +243,26 @@ where
                 out.settle(inner.listener.as_ref());
                 return false;
             }
-            let old = shard.find(hash, &newcomer.key);
-            if weight > inner.budget.capacity() || deadline == 0 {
+            shard.expire(index, now, &mut steps, &mut out);
+            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
+            if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
                     out.push(key, value, Cause::Replaced);
                 }
                 shard.counts.refused += 1;
                 drop(shard);
-                let cause = if deadline == 0 { Cause::Expired } else { Cause::TooLarge };
+                let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
                 out.push(newcomer.key, newcomer.value, cause);
                 out.settle(inner.listener.as_ref());
                 return true;
             }
             shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(old, newcomer, &inner.budget, &mut out) {
+            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
+                    life.inspect(|life| inner.aging.alarm().note(life.deadline));
                     out.settle(inner.listener.as_ref());
                     return true;
                 }
@@ -275,11 +303,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let mut shard = inner.shards[other].write();
+                let Place { index, lock } = &inner.shards[other];
+                let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(part.min(wanted), out);
+                gathered += shard.yield_quota(index, part.min(wanted), out);
             }
         }
         gathered
@@ -315,13 +344,13 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for lock in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(policy);
+            let (slab, quota) = lock.write().clear(index, policy);
             inner.budget.release(quota);
-            for record in slab.into_records() {
+            for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
-                    listener(&record.key, &record.value, Cause::Removed);
+                    listener(&key, &value, Cause::Removed);
                 }
             }
         }
@@ -329,7 +358,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
+        let len: usize = self.inner.shards.iter().map(|shard| shard.lock.read().len()).sum();
         len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
     }
 
@@ -340,7 +369,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// What the entries weigh: their number, without a weigher.
     pub fn weight(&self) -> u64 {
-        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.lock.read().weight()).sum();
         weight.min(self.inner.budget.capacity())
     }
 
@@ -352,7 +381,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for lock in &self.inner.shards {
+        for Place { lock, .. } in &self.inner.shards {
             let (hits, misses) = lock.counts();
             let shard = lock.read();
             stats.hits += hits;
@@ -370,7 +399,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.inner.clock
+        self.inner.aging.clock()
     }
 
     pub(super) fn loads(&self) -> &Loads<K, V> {
@@ -384,29 +413,18 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
+        &self.shard_and_index(hash).lock
+    }
+
+    #[inline]
+    fn shard_and_index(&self, hash: u64) -> &Place<K, V> {
         &self.inner.shards[self.place(hash)]
     }
 
-    /// The time, in milliseconds since the cache was made; 0 as long as nothing can expire.
+    /// The time; 0 as long as nothing can expire.
     #[inline]
     fn now(&self) -> u64 {
-        if self.inner.expiring.load(Relaxed) { self.read_clock() } else { 0 }
-    }
-
-    fn read_clock(&self) -> u64 {
-        let elapsed = self.inner.clock.now().saturating_duration_since(self.inner.origin);
-        u64::try_from(elapsed.as_millis()).unwrap_or(NEVER - 1)
-    }
-
-    /// When a value kept like this expires; 0 if it has no time at all.
-    fn deadline(&self, keep: &Keep) -> u64 {
-        let Some(ttl) = keep.ttl.or(self.inner.ttl) else { return NEVER };
-        if ttl.is_zero() {
-            return 0;
-        }
-        self.inner.expiring.store(true, Relaxed);
-        let millis = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER);
-        self.read_clock().saturating_add(millis)
+        self.inner.aging.now()
     }
 }
 

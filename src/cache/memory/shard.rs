@@ -3,24 +3,23 @@
 use std::{borrow::Borrow, mem};
 
 use super::{
-    super::evict::{Evict, Policy, Slot, Victim},
+    super::{
+        evict::{Evict, Policy, Slot, Victim},
+        expire::{Life, NEVER, Timers},
+    },
     budget::Budget,
     index::{self, Index},
     lease::Leases,
     listener::{Cause, Outgoing},
-    slab::{Record, Slab},
+    slab::Slab,
 };
 
 /// How many slots a shard begins with.
 const FIRST: usize = 16;
 
-/// A deadline that never comes.
-pub(super) const NEVER: u64 = u64::MAX;
-
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     slab: Slab<K, V>,
-    index: Index,
     policy: Policy,
     /// The weight of the entries, and how much they may weigh.
     weight: u64,
@@ -29,8 +28,7 @@ pub(super) struct Shard<K, V> {
     told: u64,
     /// By slot, if there is a weigher.
     weights: Option<Vec<u64>>,
-    /// By slot, from the first entry that has one.
-    deadlines: Vec<u64>,
+    timers: Timers,
     pub(super) leases: Leases,
     pub(super) counts: Counts,
 }
@@ -52,7 +50,7 @@ pub(super) struct Newcomer<K, V> {
     pub(super) key: K,
     pub(super) value: V,
     pub(super) weight: u64,
-    pub(super) deadline: u64,
+    pub(super) life: Life,
 }
 
 /// How an insertion went.
@@ -72,7 +70,7 @@ enum Room {
 
 /// Of a hash, what the table and the policy see. The rest chose the shard.
 #[inline]
-fn low(hash: u64) -> u32 {
+pub(super) fn low(hash: u64) -> u32 {
     hash as u32
 }
 
@@ -87,13 +85,12 @@ impl<K, V> Shard<K, V> {
     pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
         Self {
             slab: Slab::new(),
-            index: Index::new(0),
             policy,
             weight: 0,
             quota: 0,
             told: share,
             weights: weighted.then(Vec::new),
-            deadlines: Vec::new(),
+            timers: Timers::new(),
             leases: Leases::default(),
             counts: Counts::default(),
         }
@@ -111,25 +108,61 @@ impl<K, V> Shard<K, V> {
         self.policy.exclusive_hits()
     }
 
-    #[inline]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    #[inline(always)]
+    pub(super) fn find<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let slab = &self.slab;
-        self.index.find(low(hash), |slot| slab.get(slot).is_some_and(|record| record.key.borrow() == key))
+        index.find(low(hash), |slot| {
+            let (found, value) = self.slab.get(slot)?;
+            (found.borrow() == key).then_some((slot, value))
+        })
     }
 
-    #[inline]
-    pub(super) fn value(&self, slot: Slot) -> Option<&V> {
-        self.slab.get(slot).map(|record| &record.value)
+    /// The value of a key whose slot may be this.
+    #[inline(always)]
+    pub(super) fn check_hint<Q>(&self, slot: Slot, key: &Q) -> Option<(Slot, &V)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let (found, value) = self.slab.get(slot)?;
+        (found.borrow() == key).then_some((slot, value))
     }
 
     /// Whether the entry may still be returned.
     #[inline]
     pub(super) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
-        self.deadlines.get(slot as usize).is_none_or(|deadline| now < *deadline)
+        now < self.timers.deadline(slot)
+    }
+
+    /// From when on the value of an entry that is in use now may not be returned.
+    ///
+    /// If uses put deadlines off, the entry has been found fresh at the time that comes with the idle time.
+    #[inline]
+    pub(super) fn use_until(&self, slot: Slot, idle: Option<(u64, u64)>) -> u64 {
+        match idle {
+            Some((now, idle)) => {
+                self.timers.touch(slot, now, idle);
+                NEVER
+            }
+            None => self.timers.deadline(slot),
+        }
+    }
+
+    /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
+    pub(super) fn expire(&mut self, index: &Index, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+        while let Some(slot) = self.timers.expired(now, steps) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Expired) {
+                out.push(key, value, Cause::Expired);
+            }
+        }
+    }
+
+    /// When to look for expired entries again: at most a tick after the first deadline.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.timers.next_deadline()
     }
 
     /// Notes a use, under a shared lock.
@@ -149,34 +182,32 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
-    fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
+    fn unlink(&mut self, index: &Index, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
-        let record = self.slab.remove(slot)?;
-        self.index.remove(record.hash, slot);
+        let (hash, key, value) = self.slab.remove(slot)?;
+        index.remove(hash, slot);
         self.weight -= weight;
-        if let Some(deadline) = self.deadlines.get_mut(slot as usize) {
-            *deadline = NEVER;
-        }
-        Some((record.key, record.value))
+        self.timers.clear(slot);
+        Some((key, value))
     }
 
     /// Takes an entry out, for another reason than to make room.
-    pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
-        let hash = self.slab.get(slot)?.hash;
+    pub(super) fn remove(&mut self, index: &Index, slot: Slot, cause: Cause) -> Option<(K, V)> {
+        let hash = self.slab.hash(slot)?;
         self.policy.remove(slot, spread(hash));
         match cause {
             Cause::Expired => self.counts.expired += 1,
             _ => self.counts.removed += 1,
         }
-        self.unlink(slot)
+        self.unlink(index, slot)
     }
 
     /// Lets one entry go, to make room for `newcomer`.
-    fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
+    fn evict(&mut self, index: &Index, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
         let victim = self.policy.evict(newcomer, weight);
         if let Victim::Slot(slot) = victim {
             // A policy of the user's may name any slot.
-            let Some((key, value)) = self.unlink(slot) else { return Victim::Refuse };
+            let Some((key, value)) = self.unlink(index, slot) else { return Victim::Refuse };
             self.counts.evicted += 1;
             out.push(key, value, Cause::Evicted);
         }
@@ -184,7 +215,14 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Evicts until `weight` more fits.
-    fn make_room(&mut self, hash: u32, weight: u64, budget: &Budget, out: &mut Outgoing<K, V>) -> Room {
+    fn make_room(
+        &mut self,
+        index: &Index,
+        hash: u32,
+        weight: u64,
+        budget: &Budget,
+        out: &mut Outgoing<K, V>,
+    ) -> Room {
         loop {
             let need = self.weight.saturating_add(weight);
             let full = self.slab.len() >= index::MOST;
@@ -201,7 +239,7 @@ impl<K, V> Shard<K, V> {
                     return Room::Starved(weight - self.quota);
                 }
             }
-            match self.evict(spread(hash), weight, out) {
+            match self.evict(index, spread(hash), weight, out) {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
@@ -215,11 +253,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
-    pub(super) fn yield_quota(&mut self, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
+    pub(super) fn yield_quota(&mut self, index: &Index, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
         let given = wanted.min(self.quota);
         let quota = self.quota - given;
         while self.weight > quota {
-            if !matches!(self.evict(0, 0, out), Victim::Slot(_)) {
+            if !matches!(self.evict(index, 0, 0, out), Victim::Slot(_)) {
                 break;
             }
         }
@@ -244,6 +282,7 @@ impl<K, V> Shard<K, V> {
     /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
     pub(super) fn insert(
         &mut self,
+        index: &Index,
         old: Option<Slot>,
         newcomer: Newcomer<K, V>,
         budget: &Budget,
@@ -257,30 +296,30 @@ impl<K, V> Shard<K, V> {
                 return self.replace(slot, weight, newcomer, out);
             }
             // It does not stay in any case, and makes most of the room.
-            if let Some((key, value)) = self.remove(slot, Cause::Replaced) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Replaced) {
                 self.counts.removed -= 1;
                 self.counts.replaced += 1;
                 out.push(key, value, Cause::Replaced);
             }
         }
-        match self.make_room(hash, newcomer.weight, budget, out) {
+        match self.make_room(index, hash, newcomer.weight, budget, out) {
             Room::Made => {}
             Room::Refused => return Inserted::Refused(newcomer),
             Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
         }
-        if self.slab.vacant() >= self.index.limit() {
-            self.grow(budget);
+        if self.slab.vacant() >= index.limit() {
+            self.grow(index, budget);
         }
         let slot = self.slab.vacant() as Slot;
         self.policy.insert(slot, spread(hash), newcomer.weight);
-        self.slab.insert(Record { hash, key: newcomer.key, value: newcomer.value });
-        self.index.insert(hash, slot);
+        self.slab.insert(hash, newcomer.key, newcomer.value);
+        index.insert(hash, slot);
         self.weight += newcomer.weight;
         self.counts.insertions += 1;
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
         }
-        self.set_deadline(slot, newcomer.deadline);
+        self.timers.set(slot, newcomer.life);
         Inserted::Done
     }
 
@@ -291,56 +330,46 @@ impl<K, V> Shard<K, V> {
         newcomer: Newcomer<K, V>,
         out: &mut Outgoing<K, V>,
     ) -> Inserted<K, V> {
-        let Some(record) = self.slab.get_mut(slot) else { return Inserted::Refused(newcomer) };
-        let value = mem::replace(&mut record.value, newcomer.value);
-        let hash = spread(record.hash);
+        let Some(value) = self.slab.value_mut(slot) else { return Inserted::Refused(newcomer) };
+        let value = mem::replace(value, newcomer.value);
+        let hash = spread(low(newcomer.hash));
         self.policy.reweigh(slot, hash, newcomer.weight);
         self.policy.promote(slot, hash);
         self.weight -= weight - newcomer.weight;
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
         }
-        self.set_deadline(slot, newcomer.deadline);
+        self.timers.set(slot, newcomer.life);
         self.counts.insertions += 1;
         self.counts.replaced += 1;
         out.push(newcomer.key, value, Cause::Replaced);
         Inserted::Done
     }
 
-    fn set_deadline(&mut self, slot: Slot, deadline: u64) {
-        if deadline != NEVER || !self.deadlines.is_empty() {
-            set(&mut self.deadlines, slot, deadline, NEVER);
-        }
-    }
-
-    /// Makes room for more slots: twice as many, but not many more than there can be.
-    fn grow(&mut self, budget: &Budget) {
+    /// Makes room for more slots: several times as many, but not many more than there can be.
+    fn grow(&mut self, index: &Index, budget: &Budget) {
         let slots = self.slab.slots();
-        let doubled = (2 * slots).max(FIRST);
         let limit = if self.weights.is_none() {
             let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
             let most = most.saturating_add(most / 16);
-            if slots < most { doubled.min(most) } else { slots + slots / 8 + 1 }
+            // A little more for a shard that got more than its share.
+            if slots < most { (4 * slots).max(FIRST).min(most) } else { slots + slots / 8 }
         } else {
-            doubled
+            (2 * slots).max(FIRST)
         };
         let limit = limit.max(slots + 1).min(index::MOST);
-        self.slab.reserve(limit);
-        self.index = Index::new(limit);
-        for (slot, record) in self.slab.iter_from(0) {
-            self.index.insert(record.hash, slot);
-        }
+        index.grow(limit, self.slab.hashes());
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
-    pub(super) fn clear(&mut self, policy: Policy) -> (Slab<K, V>, u64) {
+    pub(super) fn clear(&mut self, index: &Index, policy: Policy) -> (Slab<K, V>, u64) {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
         self.policy = policy;
-        self.index = Index::new(0);
+        index.clear();
         self.weight = 0;
         self.weights = self.weights.take().map(|_| Vec::new());
-        self.deadlines = Vec::new();
+        self.timers = Timers::new();
         let quota = mem::take(&mut self.quota);
         (mem::replace(&mut self.slab, Slab::new()), quota)
     }
