@@ -164,7 +164,10 @@ async fn a_load_goes_on_when_the_caller_who_began_it_leaves() {
 async fn errors_are_shared_and_not_kept() {
     let (local, shared) = shelves();
     let stack = stack(&local, &shared);
-    let fails = || stack.try_get_with(&1, || async { Err::<u64, _>("no") });
+    let fails = || stack.try_get_with(&1, || async {
+        sleep(SECOND).await;
+        Err::<u64, _>("no")
+    });
     let (a, b) = tokio::join!(fails(), fails());
     for failed in [a, b] {
         assert!(matches!(failed, Err(LoadError::Failed(why)) if *why == "no"));
