@@ -19,15 +19,15 @@ use crate::support::{Folder, PATIENCE};
 const FILE: &str = "BUTTRESS_CRASH_FILE";
 const ROUND: &str = "BUTTRESS_CRASH_ROUND";
 const ROUNDS: u64 = 100;
-const KEYS: u32 = 400;
+const KEYS: u32 = 200;
 const CAPACITY: u64 = 1 << 20;
-const ENTRIES: u64 = 150;
+const ENTRIES: u64 = 100;
 
 /// A key and a version, and as many bytes as follow from both.
 fn value(key: u32, version: u64) -> (u32, u64, Vec<u8>) {
     let mut rng = Rng::seeded(u64::from(key) << 32 ^ version);
-    let len = rng.below(6000);
-    (key, version, (0..len).map(|_| rng.next_u64().to_le_bytes()[0]).collect())
+    let words = rng.below(750);
+    (key, version, rng.next_u64().to_le_bytes().repeat(words))
 }
 
 /// A process that ends leaves its writes to the system, synced or not; so most rounds save the time.
