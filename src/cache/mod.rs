@@ -60,6 +60,7 @@ use std::fmt::Debug;
 
 pub mod evict;
 pub mod flight;
+pub mod load;
 #[cfg(feature = "lru")]
 mod lru;
 mod memory;

@@ -60,6 +60,17 @@ where
         join
     }
 
+    /// Whether the load was begun by this caller.
+    pub(in crate::cache) fn leads(&self) -> bool {
+        self.begin.is_none()
+    }
+
+    /// A caller that begins no load any more, whatever becomes of the one that it waits for.
+    pub(in crate::cache) fn without_hand_over(mut self) -> Self {
+        self.hand_overs = 0;
+        self
+    }
+
     /// Joins the load, or leads it.
     fn enter(&mut self, begin: F) {
         let (caller, leads) = self.flights.table.enter(&self.key);
@@ -109,13 +120,15 @@ where
                 this.flights.table.forget(&this.key, caller.flight());
             }
             this.caller = None;
-            match (&ended.outcome, this.begin.take()) {
-                (Err(FlightError::Panicked(_)), Some(begin)) if this.hand_overs > 0 => {
-                    this.hand_overs -= 1;
-                    this.enter(begin);
-                }
-                _ => return Poll::Ready(ended.outcome),
+            if matches!(ended.outcome, Err(FlightError::Panicked(_)))
+                && this.hand_overs > 0
+                && let Some(begin) = this.begin.take()
+            {
+                this.hand_overs -= 1;
+                this.enter(begin);
+                continue;
             }
+            return Poll::Ready(ended.outcome);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash},
     num::NonZero,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -139,6 +139,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 ttl: self.ttl,
                 clock: self.clock,
                 origin,
+                loads: OnceLock::new(),
                 expiring: self.ttl.is_some().into(),
             }),
         }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use self::{
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
-use super::{Cache, evict::Eviction};
+use super::{Cache, evict::Eviction, load::Loads};
 use crate::time::Clock;
 
 mod budget;
@@ -64,6 +64,8 @@ struct Inner<K, V, S> {
     ttl: Option<Duration>,
     clock: Arc<dyn Clock>,
     origin: Instant,
+    /// What is being loaded, from the first load on.
+    loads: OnceLock<Loads<K, V>>,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -167,20 +169,32 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
+        self.take_out(key, self.hash(key), None).flatten()
+    }
+
+    /// Takes a value out, unless a lease is given which is void.
+    #[allow(clippy::option_option, reason = "what was there, if the lease was valid")]
+    pub(super) fn take_out<Q>(&self, key: &Q, hash: u64, lease: Option<u64>) -> Option<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let now = self.now();
         let removed = {
             let mut shard = self.shard(hash).write();
+            if lease.is_some_and(|id| !shard.leases.end(hash, id)) {
+                return None;
+            }
             shard.leases.void(hash);
-            let slot = shard.find(hash, key)?;
+            let Some(slot) = shard.find(hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
             shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
         };
-        let (key, value, cause) = removed?;
+        let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
             listener(&key, &value, cause);
         }
-        (cause == Cause::Removed).then_some(value)
+        Some((cause == Cause::Removed).then_some(value))
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
@@ -192,12 +206,15 @@ where
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
         let lock = self.shard(hash);
+        let leased = lease.is_some();
         let mut lease = lease;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
             if let Some(id) = lease.take()
                 && !shard.leases.end(hash, id)
             {
+                drop(shard);
+                out.settle(inner.listener.as_ref());
                 return false;
             }
             let old = shard.find(hash, &newcomer.key);
@@ -227,12 +244,18 @@ where
                 }
                 Inserted::Starved(back, missing) => {
                     newcomer = back;
+                    // What happens to the key before the next attempt voids it as before.
+                    lease = leased.then(|| shard.leases.begin(hash));
                     drop(shard);
                     grant.amount = self.gather(hash, missing, &mut out);
                 }
             }
         }
-        lock.write().counts.refused += 1;
+        {
+            let mut shard = lock.write();
+            shard.counts.refused += 1;
+            lease.map(|id| shard.leases.end(hash, id));
+        }
         out.push(newcomer.key, newcomer.value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
@@ -344,6 +367,14 @@ impl<K, V, S> MemoryCache<K, V, S> {
             stats.weight += shard.weight();
         }
         stats
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    pub(super) fn loads(&self) -> &Loads<K, V> {
+        self.inner.loads.get_or_init(Loads::new)
     }
 
     #[inline]
