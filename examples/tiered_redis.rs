@@ -11,7 +11,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use buttress::cache::{
@@ -19,7 +19,7 @@ use buttress::cache::{
     tier::{DiskTier, RedisTier, Tiered},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct User {
@@ -51,7 +51,8 @@ impl Node {
             .max_staleness(Duration::from_secs(60))
             .tier(disk.clone());
         if let Some(url) = redis {
-            let redis = RedisTier::builder(url, "example:users", schema)?.deadline(Duration::from_millis(100));
+            let redis =
+                RedisTier::builder(url, "example:users", schema)?.deadline(Duration::from_millis(100));
             users = users.tier(redis.build());
         }
         let users = users.build();
@@ -102,10 +103,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for node in [here, there] {
         println!("{}:", node.name);
         for tier in node.users.stats() {
-            println!("  {:7} {} hits, {} misses, {} failures", tier.name, tier.hits, tier.misses, tier.failures);
+            println!(
+                "  {:7} {} hits, {} misses, {} failures",
+                tier.name, tier.hits, tier.misses, tier.failures
+            );
         }
         node.disk.close().await;
-        fs::remove_file(env::temp_dir().join(format!("buttress-example-{}-{}", std::process::id(), node.name)))?;
+        fs::remove_file(env::temp_dir().join(format!(
+            "buttress-example-{}-{}",
+            std::process::id(),
+            node.name
+        )))?;
     }
     Ok(())
 }

@@ -232,7 +232,7 @@ impl Store {
     /// an entry was asked for. Not for two threads at once; those that read do not wait for it.
     pub(super) fn apply(
         &self,
-        ops: Vec<Op>,
+        mut ops: Vec<Op>,
         now: u64,
         was_used: impl Fn(u128) -> bool,
     ) -> Result<Applied, Fault> {
@@ -241,7 +241,14 @@ impl Store {
             // A cache can lose its last moments in a power cut. It must not lose its order of events, and does not.
             txn.set_durability(Durability::Eventual);
             let mut applied = Applied::default();
-            let State { totals, sweep_from } = *self.state();
+            let State { mut totals, sweep_from } = *self.state();
+            if let Some(last) = ops.iter().rposition(|op| matches!(op, Op::Clear)) {
+                ops.drain(..=last);
+                txn.delete_table(ENTRIES)?;
+                txn.delete_table(AGES)?;
+                txn.delete_table(BY_AGE)?;
+                totals = Totals { next_age: totals.next_age, ..Totals::default() };
+            }
             let state = {
                 let mut batch = Batch {
                     entries: txn.open_table(ENTRIES)?,
@@ -254,7 +261,8 @@ impl Store {
                     match op {
                         Op::Put { hash, bytes, expires } => batch.put(hash, &bytes, expires)?,
                         Op::Remove { hash } => batch.remove(hash)?,
-                        Op::Clear => batch.clear()?,
+                        // None is left.
+                        Op::Clear => {}
                     }
                 }
                 while batch.totals.bytes > self.limits.bytes || batch.totals.entries > self.limits.entries {
@@ -332,14 +340,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn clear(&mut self) -> Result<(), Fault> {
-        self.entries.retain(|_, _| false)?;
-        self.ages.retain(|_, _| false)?;
-        self.by_age.retain(|_, _| false)?;
-        self.totals = Totals { next_age: self.totals.next_age, ..Totals::default() };
-        Ok(())
-    }
-
     fn oldest(&self) -> Result<Option<(u64, u128, u64)>, Fault> {
         Ok(self.by_age.first()?.map(|(age, entry)| (age.value(), entry.value().0, entry.value().2)))
     }
@@ -359,8 +359,8 @@ impl Batch<'_> {
         let mut seen = 0;
         for entry in self.by_age.range(from..)?.take(SWEEP) {
             let (age, entry) = entry?;
-            let (hash, _, expires) = entry.value();
-            if expires <= now {
+            let (hash, _, end) = entry.value();
+            if end <= now {
                 expired.push(hash);
             }
             next = age.value().saturating_add(1);
