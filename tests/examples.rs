@@ -26,10 +26,16 @@ fn every_example_runs_and_says_something() {
     let runs: Vec<_> = names
         .into_iter()
         .filter(|name| !SERVERS.contains(&name.as_str()))
-        .map(|name| thread::spawn(move || run(&name)))
+        .map(|name| thread::spawn(move || run(&name, &[])))
         .collect();
     let failures: Vec<_> = runs.into_iter().filter_map(|run| run.join().unwrap().err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn the_tiers_do_without_a_server_that_is_not_there() {
+    let said = run("tiered_redis", &[("REDIS_URL", "redis://127.0.0.1:1/")]).unwrap();
+    assert!(said.contains("here") && said.contains("Ada"), "{said}");
 }
 
 #[test]
@@ -64,8 +70,9 @@ fn binary(name: &str) -> PathBuf {
     path.join(name).with_extension(std::env::consts::EXE_EXTENSION)
 }
 
-fn run(name: &str) -> Result<(), String> {
+fn run(name: &str, environment: &[(&str, &str)]) -> Result<String, String> {
     let mut child = Command::new(binary(name))
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -97,5 +104,5 @@ fn run(name: &str) -> Result<(), String> {
     if !status.success() {
         return Err(format!("{name} ends with {status}: {complained}"));
     }
-    if said.trim().is_empty() { Err(format!("{name} says nothing")) } else { Ok(()) }
+    if said.trim().is_empty() { Err(format!("{name} says nothing")) } else { Ok(said) }
 }
