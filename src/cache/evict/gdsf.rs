@@ -18,7 +18,7 @@ pub struct Gdsf {
     /// The queues in which there may be somebody, a bit for each.
     taken: u128,
     /// The hits since an entry was last placed.
-    hits: Marks<8>,
+    pub(super) hits: Marks<8>,
     /// The uses for which it was placed.
     uses: Vec<u8>,
     /// The worth of each slot, in 2⁻⁴⁰; wraps around.
@@ -129,7 +129,7 @@ impl Evict for Gdsf {
 
 /// The step of a number of uses by weight: 2⁻⁴⁰ is 0.
 #[inline]
-fn queue(uses: u8, weight: u64) -> usize {
+pub(super) fn queue(uses: u8, weight: u64) -> usize {
     let ratio = ((u128::from(uses.max(1)) << 40) / u128::from(weight.max(1))).max(1);
     let power = ratio.ilog2();
     let upper = ratio * ratio >= 2 << (2 * power);
@@ -138,7 +138,7 @@ fn queue(uses: u8, weight: u64) -> usize {
 
 /// What an entry of this step is worth above the level, in 2⁻⁴⁰.
 #[inline]
-fn gain(queue: usize) -> u64 {
+pub(super) fn gain(queue: usize) -> u64 {
     let power = 1_u64 << (queue / 2);
     // √2 ≈ 181 / 128
     if queue.is_multiple_of(2) { power } else { (power * 181).div_ceil(128) }

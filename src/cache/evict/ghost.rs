@@ -1,19 +1,22 @@
 //! What left lately.
 
-use super::fold::{double, first_len, fold, index};
+use std::hint::black_box;
+
+use super::hash::{double, fingerprint, first_len, index};
 
 /// Remembers the hashes of entries that left, in 2 bytes each: sets of 16 fingerprints, each set a queue of its own.
 ///
-/// It forgets the oldest to make room, and knows a stranger by mistake once in 4,000 times. It is made for a few hundred
-/// entries and doubles its size, in time and memory of the order of its size, when told that there are more.
+/// It forgets the oldest to make room, and takes a stranger for known once in 4,000 times. It is made for a few hundred
+/// entries and doubles its size, in time and memory of the order of its size, when told that there are more. Hashes are
+/// [`short`](super::short).
 ///
 /// ```
-/// use buttress::cache::evict::Ghost;
+/// use buttress::cache::evict::{Ghost, short};
 ///
 /// let mut ghost = Ghost::new(1000);
-/// ghost.put(0x5eed);
-/// assert!(ghost.take(0x5eed), "it left lately");
-/// assert!(!ghost.take(0x5eed), "and is told once");
+/// ghost.put(short(0x5eed));
+/// assert!(ghost.take(short(0x5eed)), "it left lately");
+/// assert!(!ghost.take(short(0x5eed)), "and is told once");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Ghost {
@@ -38,39 +41,43 @@ impl Ghost {
 
     /// Remembers a hash.
     #[inline]
-    pub fn put(&mut self, hash: u64) {
-        self.put_folded(fold(hash));
+    pub fn put(&mut self, hash: u32) {
+        let at = index(hash, self.sets.len());
+        push(&mut self.sets[at], fingerprint(hash));
     }
 
-    /// Forgets a hash, and says whether it was known.
+    /// Has the place of a hash fetched which is asked for soon.
     #[inline]
-    pub fn take(&mut self, hash: u64) -> bool {
-        self.take_folded(fold(hash))
+    pub(super) fn warm(&self, hash: u32) {
+        black_box(self.sets[index(hash, self.sets.len())][0]);
     }
 
+    /// Forgets a hash. Whether it was known.
     #[inline]
-    pub(super) fn put_folded(&mut self, hash: u32) {
-        let (set, print) = self.place(hash);
-        let set = &mut self.sets[set];
-        set.copy_within(..SET - 1, 1);
-        set[0] = print;
+    pub fn take(&mut self, hash: u32) -> bool {
+        let at = index(hash, self.sets.len());
+        pull(&mut self.sets[at], fingerprint(hash))
     }
+}
 
-    #[inline]
-    pub(super) fn take_folded(&mut self, hash: u32) -> bool {
-        let (set, print) = self.place(hash);
-        let set = &mut self.sets[set];
-        let Some(at) = set.iter().position(|&known| known == print) else { return false };
+/// Puts a fingerprint first in a set; the last one is forgotten.
+#[inline]
+pub(super) fn push<const N: usize>(set: &mut [u16; N], print: u16) {
+    let old = *set;
+    set[1..].copy_from_slice(&old[..N - 1]);
+    set[0] = print;
+}
+
+/// Takes a fingerprint out of a set. Whether it was there.
+#[inline]
+pub(super) fn pull<const N: usize>(set: &mut [u16; N], print: u16) -> bool {
+    // Most are strangers. Without a branch for each place this takes a few vector instructions.
+    if !set.iter().fold(false, |found, &known| found | (known == print)) {
+        return false;
+    }
+    if let Some(at) = set.iter().position(|&known| known == print) {
         set.copy_within(at + 1.., at);
-        set[SET - 1] = 0;
-        true
+        set[N - 1] = 0;
     }
-
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "16 bits are wanted")]
-    fn place(&self, hash: u32) -> (usize, u16) {
-        // The set comes from the high bits, the fingerprint from a mix of all. 0 marks an empty place.
-        let print = (hash.wrapping_mul(0x9e37_79b1) >> 15) as u16;
-        (index(hash, self.sets.len()), print.max(1))
-    }
+    true
 }

@@ -19,7 +19,7 @@ pub struct Lfu {
     /// The queues in which there may be somebody, a bit for each.
     taken: u64,
     /// The hits since an entry was last placed.
-    hits: Marks<8>,
+    pub(super) hits: Marks<8>,
     /// The uses for which it was placed.
     uses: Vec<u8>,
     /// The queue of the smallest worth.

@@ -9,22 +9,23 @@ use self::adaptive::Shared;
 
 mod adaptive;
 mod fifo;
-mod fold;
 mod gdsf;
 mod ghost;
+mod hash;
 mod lfu;
 mod list;
 mod lru;
 mod marks;
+mod recall;
 mod refuse;
 mod s3_fifo;
 mod sieve;
-mod sketch;
+mod simulation;
 mod weights;
 
 pub use self::{
-    adaptive::Adaptive, fifo::Fifo, gdsf::Gdsf, ghost::Ghost, lfu::Lfu, list::Lists, lru::Lru, marks::Marks,
-    refuse::NoEviction, s3_fifo::S3Fifo, sieve::Sieve, sketch::Sketch,
+    adaptive::Adaptive, fifo::Fifo, gdsf::Gdsf, ghost::Ghost, hash::short, lfu::Lfu, list::Lists, lru::Lru,
+    marks::Marks, recall::Recall, refuse::NoEviction, s3_fifo::S3Fifo, sieve::Sieve, simulation::Simulation,
 };
 
 /// The place of an entry in its shard's table. Slots are dense: the lowest free one is near, and those of entries that have
@@ -363,3 +364,6 @@ impl Evict for Policy {
         each!(self, policy => policy.resize(capacity));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! S3-FIFO.
 
-use super::{Evict, Ghost, Lists, Marks, Slot, Victim, fold::fold, weights::Weights};
+use super::{Evict, Ghost, Lists, Marks, Slot, Victim, hash::short, weights::Weights};
 
 /// Three queues: a newcomer starts in a small one, a tenth of the cache. Only if it is used twice before it comes to its end
 /// does it get on into the main one, where each use, up to three, is worth one more round. Of what leaves the small queue the
@@ -11,7 +11,7 @@ use super::{Evict, Ghost, Lists, Marks, Slot, Victim, fold::fold, weights::Weigh
 pub struct S3Fifo {
     queues: Lists<2>,
     /// Tagged with the queue.
-    marks: Marks<2>,
+    pub(super) marks: Marks<2>,
     hashes: Vec<u32>,
     weights: Weights,
     ghost: Ghost,
@@ -57,7 +57,7 @@ impl S3Fifo {
     #[inline]
     fn give_up(&mut self, slot: Slot) -> Victim {
         if self.marks.tag(slot) == SMALL {
-            self.ghost.put_folded(self.hashes[slot as usize]);
+            self.ghost.put(self.hashes[slot as usize]);
         }
         self.unlink(slot);
         Victim::Slot(slot)
@@ -73,14 +73,14 @@ impl Evict for S3Fifo {
     #[inline]
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
         let index = slot as usize;
-        let hash = fold(hash);
+        let hash = short(hash);
         if index >= self.hashes.len() {
             self.hashes.resize(index + 1, 0);
             self.ghost.grow(index + 1);
         }
         self.hashes[index] = hash;
         self.weights.set(slot, weight);
-        if self.ghost.take_folded(hash) {
+        if self.ghost.take(hash) {
             self.push(MAIN, slot, 0);
         } else {
             self.push(SMALL, slot, 0);
@@ -101,7 +101,8 @@ impl Evict for S3Fifo {
     }
 
     #[inline]
-    fn evict(&mut self, _: u64, _: u64) -> Victim {
+    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
+        self.ghost.warm(short(newcomer));
         for _ in 0..super::PATIENCE {
             let (small, main) = (self.queues.oldest(SMALL.into()), self.queues.oldest(MAIN.into()));
             match (small, main) {

@@ -13,7 +13,7 @@ use super::{Evict, Lists, Marks, Slot, Victim};
 #[derive(Debug, Default)]
 pub struct Sieve {
     queue: Lists<1>,
-    used: Marks<1>,
+    pub(super) used: Marks<1>,
     /// The entry to look at next; the oldest, if none.
     hand: Option<Slot>,
 }

@@ -9,7 +9,7 @@ use self::{
     segments::{Rules, Segments},
     trial::{Trial, sampled},
 };
-use super::{Evict, Slot, Victim, fold::fold};
+use super::{Evict, Slot, Victim, short};
 
 mod segments;
 mod trial;
@@ -20,25 +20,25 @@ pub(super) struct Shared {
     rules: &'static [Rules],
     trial: Mutex<Trial>,
     chosen: AtomicUsize,
-    shift: AtomicU32,
+    limit: AtomicU32,
     /// The capacities of all shards.
     capacity: AtomicU64,
 }
 
 /// Rules of S3-FIFO, and of W-TinyLFU.
 const ADAPTIVE: &[Rules] = &[
-    Rules { window: 100, promote: 1, contest: None, ghost: true },
-    Rules { window: 300, promote: 1, contest: None, ghost: true },
-    Rules { window: 10, promote: 0, contest: Some(1), ghost: true },
-    Rules { window: 10, promote: 0, contest: Some(1), ghost: false },
+    Rules { window: 102, promote: 1, contest: None, easy: 0, ghost: true },
+    Rules { window: 307, promote: 1, contest: None, easy: 0, ghost: true },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: true },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 7, ghost: false },
 ];
 
 /// Rules of W-TinyLFU, with different windows.
 const W_TINY_LFU: &[Rules] = &[
-    Rules { window: 10, promote: 0, contest: Some(1), ghost: false },
-    Rules { window: 50, promote: 0, contest: Some(0), ghost: false },
-    Rules { window: 200, promote: 0, contest: Some(0), ghost: false },
-    Rules { window: 600, promote: 0, contest: Some(0), ghost: false },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: false },
+    Rules { window: 51, promote: 0, contest: Some(0), easy: 0, ghost: false },
+    Rules { window: 205, promote: 0, contest: Some(0), easy: 0, ghost: false },
+    Rules { window: 614, promote: 0, contest: Some(0), easy: 0, ghost: false },
 ];
 
 impl Shared {
@@ -60,9 +60,14 @@ impl Shared {
             rules,
             trial: Mutex::new(Trial::new(rules)),
             chosen: AtomicUsize::new(0),
-            shift: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
             capacity: AtomicU64::new(0),
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity.load(Relaxed)
     }
 
     fn rules(&self) -> &'static Rules {
@@ -74,11 +79,11 @@ impl Shared {
 ///
 /// No fixed policy is good at everything. So this one plays several on a sample of the keys, at most one in 64 where there is
 /// much traffic, and takes the one which hits most, as soon as its lead is beyond chance. All of them are
-/// rules for one structure: a window in which newcomers begin, a main queue in which hits are worth more rounds, a ghost that
-/// remembers what left, and a [`Sketch`](super::Sketch) that counts how often entries were seen. A change of rules moves no
+/// rules for one structure: a window in which newcomers begin, a main queue in which hits are worth more rounds, a
+/// [`Recall`](super::Recall) that knows what left, and how often it was seen. A change of rules moves no
 /// entry.
 ///
-/// 22 bytes an entry, and some 100 KiB for the trials of a cache; a hit counts, and one in a sample is noted.
+/// 19 bytes an entry, and some 100 KiB for the trials of a cache; a hit counts, and one in a sample is noted.
 #[derive(Debug)]
 pub struct Adaptive {
     segments: Segments,
@@ -93,7 +98,7 @@ pub struct Adaptive {
 struct Heard {
     slots: Box<[AtomicU32]>,
     len: AtomicUsize,
-    shift: u32,
+    limit: u32,
 }
 
 const ROOM: usize = 64;
@@ -113,14 +118,19 @@ impl Adaptive {
     pub(super) fn one_of_many(capacity: u64, shared: Arc<Shared>) -> Self {
         shared.capacity.fetch_add(capacity, Relaxed);
         let slots = (0..ROOM).map(|_| AtomicU32::new(0)).collect();
-        let heard = Heard { slots, len: AtomicUsize::new(0), shift: shared.shift.load(Relaxed) };
+        let heard = Heard { slots, len: AtomicUsize::new(0), limit: shared.limit.load(Relaxed) };
         Self { segments: Segments::new(capacity), heard, shared, capacity }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hits(&self, slot: Slot) -> u8 {
+        self.segments.hits(slot)
     }
 
     /// Tells the trial of the hits since the last miss, and of the miss. If another shard is there, that has to wait.
     #[inline]
     fn tell(&mut self, hash: u32, weight: u64) {
-        if *self.heard.len.get_mut() > 0 || sampled(hash, self.heard.shift) {
+        if *self.heard.len.get_mut() > 0 || sampled(hash, self.heard.limit) {
             self.tell_trial(hash, weight);
         }
     }
@@ -135,8 +145,8 @@ impl Adaptive {
             trial.request(hash, weight);
         }
         trial.request(hash, weight);
-        self.heard.shift = trial.shift();
-        self.shared.shift.store(trial.shift(), Relaxed);
+        self.heard.limit = trial.limit();
+        self.shared.limit.store(trial.limit(), Relaxed);
         self.shared.chosen.store(trial.chosen(), Relaxed);
     }
 }
@@ -145,7 +155,7 @@ impl Evict for Adaptive {
     #[inline]
     fn touch(&self, slot: Slot, hash: u64) {
         self.segments.touch(slot);
-        if sampled(fold(hash), self.heard.shift) && self.heard.len.load(Relaxed) < ROOM {
+        if sampled(short(hash), self.heard.limit) && self.heard.len.load(Relaxed) < ROOM {
             let at = self.heard.len.fetch_add(1, Relaxed);
             if let Some(heard) = self.heard.slots.get(at) {
                 heard.store(slot, Relaxed);
@@ -155,7 +165,7 @@ impl Evict for Adaptive {
 
     #[inline]
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
-        let hash = fold(hash);
+        let hash = short(hash);
         self.tell(hash, weight);
         self.segments.insert(slot, hash, weight, self.shared.rules());
     }
@@ -170,8 +180,8 @@ impl Evict for Adaptive {
     }
 
     #[inline]
-    fn evict(&mut self, _: u64, _: u64) -> Victim {
-        self.segments.evict(self.shared.rules())
+    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
+        self.segments.evict(short(newcomer), self.shared.rules())
     }
 
     fn resize(&mut self, capacity: u64) {

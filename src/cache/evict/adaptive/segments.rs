@@ -1,17 +1,21 @@
-//! One structure for several policies: a window, a main queue, a ghost, a sketch, and rules that may change.
+//! One structure for several policies: a window, a main queue, a memory of what left and how often it was seen, and rules that
+//! may change.
 
-use super::super::{Ghost, Lists, Marks, PATIENCE, Sketch, Slot, Victim, weights::Weights};
+use super::super::{Lists, Marks, PATIENCE, Recall, Slot, Victim, weights::Weights};
 
 /// How entries get on from the window, where newcomers begin, into the main queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// The window's share of the capacity, in thousandths.
+    /// The window's share of the capacity, in 1024ths.
     pub(super) window: u64,
     /// An entry with this many hits gets on at the end of the window. 0: never by that alone.
     pub(super) promote: u8,
     /// Whether others may get on too: in a contest with the next victim of the main queue, who must have been seen less
     /// often, by more than this margin.
     pub(super) contest: Option<u8>,
+    /// One contest in two to this power goes without the margin, so that entries leave in the end which nobody asks for: 0 is
+    /// none.
+    pub(super) easy: u32,
     /// Whether an entry that the ghost knows begins in the main queue.
     pub(super) ghost: bool,
 }
@@ -25,8 +29,7 @@ pub(super) struct Segments {
     marks: Marks<3>,
     hashes: Vec<u32>,
     weights: Weights,
-    ghost: Ghost,
-    sketch: Sketch,
+    recall: Recall,
     /// The weights of the queues. They wrap around, and so come right again, where a weigher overdoes it.
     window: u64,
     main: u64,
@@ -42,10 +45,10 @@ const ROUNDS: u8 = 3;
 /// Entries of a window that is too large which get on for each eviction, without a contest: after the first filling, or
 /// under rules with a smaller window.
 const SURPLUS: u32 = 3;
-/// Who was seen this often wins one lost contest in 128: else somebody could fill the main queue with keys that share their
+/// Who was seen this often wins one lost contest in 2⁷: else somebody could fill the main queue with keys that share their
 /// counters, which nobody can beat. Numbers are Caffeine's.
 const WARM: u8 = 6;
-const ODDS: u32 = 128;
+const ODDS: u32 = 7;
 
 impl Segments {
     pub(super) fn new(capacity: u64) -> Self {
@@ -55,13 +58,17 @@ impl Segments {
             marks: Marks::new(),
             hashes: Vec::new(),
             weights: Weights::default(),
-            ghost: Ghost::new(capacity),
-            sketch: Sketch::new(capacity),
+            recall: Recall::new(capacity),
             window: 0,
             main: 0,
             len: 0,
             coin: 1,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hits(&self, slot: Slot) -> u8 {
+        self.marks.hits(slot)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,12 +100,11 @@ impl Segments {
             self.hashes.resize(index + 1, 0);
         }
         self.len += 1;
-        self.ghost.grow(self.len);
-        self.sketch.grow(self.len);
+        self.recall.grow(self.len);
         self.hashes[index] = hash;
         self.weights.set(slot, weight);
-        self.sketch.add_folded(hash, 1);
-        let known = self.ghost.take_folded(hash);
+        self.recall.see(hash, 1);
+        let known = self.recall.back(hash);
         self.push(slot, if known && rules.ghost { MAIN } else { WINDOW }, 0);
     }
 
@@ -116,8 +122,9 @@ impl Segments {
         self.len -= 1;
     }
 
-    pub(super) fn evict(&mut self, rules: &Rules) -> Victim {
-        let share = u128::from(self.capacity) * u128::from(rules.window) / 1000;
+    pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
+        self.recall.warm(newcomer);
+        let share = (u128::from(self.capacity) * u128::from(rules.window)) >> 10;
         let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
         let mut patience = PATIENCE;
         let mut surplus = SURPLUS;
@@ -147,7 +154,7 @@ impl Segments {
                 continue;
             }
             let Some(victim) = self.turn_main(&mut patience) else { return self.give_up(candidate) };
-            if !self.wins(candidate, victim, margin) {
+            if !self.wins(candidate, victim, margin, rules.easy) {
                 return self.give_up(candidate);
             }
             self.promote(candidate);
@@ -156,15 +163,15 @@ impl Segments {
     }
 
     /// Whether the candidate was seen more often than the victim, each for its weight.
-    fn wins(&mut self, candidate: Slot, victim: Slot, margin: u8) -> bool {
-        let seen = |slot: Slot| self.sketch.estimate_folded(self.hashes[slot as usize]);
+    fn wins(&mut self, candidate: Slot, victim: Slot, margin: u8, easy: u32) -> bool {
+        let seen = |slot: Slot| self.recall.seen(self.hashes[slot as usize]);
         let weight = |slot: Slot| u128::from(self.weights.get(slot).max(1));
         let (mine, theirs) = (seen(candidate), seen(victim));
-        if u128::from(mine) * weight(victim) > u128::from(theirs + margin) * weight(candidate) {
-            return true;
-        }
         self.coin = self.coin.wrapping_mul(0x9e37_79b1).wrapping_add(self.hashes[candidate as usize] | 1);
-        mine >= WARM && self.coin >> (u32::BITS - ODDS.ilog2()) == 0
+        let tossed = |odds: u32| self.coin.leading_zeros() >= odds;
+        let margin = if easy > 0 && tossed(easy) { 0 } else { margin };
+        u128::from(mine) * weight(victim) > u128::from(theirs + margin) * weight(candidate)
+            || mine >= WARM && tossed(ODDS)
     }
 
     /// Sends the entries of the main queue that have rounds left to its newer end, up to the first one that has none.
@@ -189,7 +196,7 @@ impl Segments {
         let hits = self.marks.hits(slot);
         if hits > 0 {
             self.marks.set(slot, self.marks.tag(slot), 0);
-            self.sketch.add_folded(self.hashes[slot as usize], hits);
+            self.recall.see(self.hashes[slot as usize], hits);
         }
         hits
     }
@@ -203,7 +210,7 @@ impl Segments {
     #[inline]
     fn give_up(&mut self, slot: Slot) -> Victim {
         self.remove(slot);
-        self.ghost.put_folded(self.hashes[slot as usize]);
+        self.recall.leave(self.hashes[slot as usize]);
         Victim::Slot(slot)
     }
 

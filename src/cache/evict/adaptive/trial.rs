@@ -40,9 +40,9 @@ struct Key {
 }
 
 /// A small cache with twice as many entries is halved, together with the sample,
-const ENTRIES: usize = 512;
-/// unless the sample is as small as one key in 64.
-const MAX_SHIFT: u32 = 6;
+const ENTRIES: usize = 256;
+/// unless the sample is as small as one key in 128.
+const MAX_SHIFT: u32 = 7;
 /// Leads are lessened by a factor, whenever the requests were so many times the entries of a small cache: half is forgotten
 /// after eight times the entries.
 const HORIZON: u64 = 2;
@@ -72,9 +72,9 @@ impl Trial {
         self.chosen
     }
 
-    /// One key in two to this power is wanted.
-    pub(super) fn shift(&self) -> u32 {
-        self.shift
+    /// What tells a key of the sample: see [`sampled`].
+    pub(super) fn limit(&self) -> u32 {
+        u32::MAX >> self.shift
     }
 
     /// The capacity of the real cache is this now.
@@ -96,7 +96,7 @@ impl Trial {
 
     /// A key of the sample was asked for.
     pub(super) fn request(&mut self, hash: u32, weight: u64) {
-        if !sampled(hash, self.shift) {
+        if !sampled(hash, self.limit()) {
             return;
         }
         let key = self.key(hash);
@@ -154,7 +154,7 @@ impl Trial {
             return;
         }
         while self.caches[at].weight() > capacity - weight {
-            let Victim::Slot(victim) = self.caches[at].evict(&self.rules[at]) else { return };
+            let Victim::Slot(victim) = self.caches[at].evict(hash, &self.rules[at]) else { return };
             self.keys[victim as usize].caches &= !(1 << at);
             if victim != key {
                 self.release(victim);
@@ -196,7 +196,7 @@ impl Trial {
         self.shift += 1;
         for key in 0..self.keys.len() {
             let Key { hash, caches } = self.keys[key];
-            if caches == 0 || sampled(hash, self.shift) {
+            if caches == 0 || sampled(hash, self.limit()) {
                 continue;
             }
             let slot = Slot::try_from(key).unwrap_or(Slot::MAX);
@@ -210,11 +210,11 @@ impl Trial {
     }
 }
 
-/// Whether a hash belongs to a sample of one in 2^shift. Each sample is a part of all larger ones.
+/// Whether a hash belongs to a sample, by its limit. Each sample is a part of all larger ones.
 #[inline]
-pub(super) fn sampled(hash: u32, shift: u32) -> bool {
-    // Not the bits that tell the place in a ghost or a sketch.
-    hash.wrapping_mul(0x85eb_ca6b).leading_zeros() >= shift
+pub(super) fn sampled(hash: u32, limit: u32) -> bool {
+    // Not the bits that tell the place in a memory, or its fingerprint.
+    hash.wrapping_mul(0x85eb_ca6b) <= limit
 }
 
 /// The table wants bits at both ends of 64.

@@ -1,9 +1,10 @@
 //! Hashes cut down to 32 bits, and the tables that they index.
 
-/// 32 bits of a hash, all of which depend on all of its lower bits: the high ones may have chosen the shard, and are then alike.
+/// What a policy keeps of a hash: 32 bits, all of which depend on all of its lower bits. The high ones may have chosen the
+/// shard, and are then alike.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "the high half of 64 bits")]
-pub(super) fn fold(hash: u64) -> u32 {
+pub const fn short(hash: u64) -> u32 {
     ((hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
@@ -12,6 +13,13 @@ pub(super) fn fold(hash: u64) -> u32 {
 #[allow(clippy::cast_possible_truncation, reason = "below the length")]
 pub(super) fn index(hash: u32, len: usize) -> usize {
     ((u64::from(hash) * len as u64) >> 32) as usize
+}
+
+/// 16 bits of a hash which tell little of its index. Not 0.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "16 bits are wanted")]
+pub(super) fn fingerprint(hash: u32) -> u16 {
+    ((hash.wrapping_mul(0x9e37_79b1) >> 15) as u16).max(1)
 }
 
 /// The length with which a table starts that will be doubled until it has at least `len`: so that in the end it has not
