@@ -11,8 +11,9 @@ use std::{
 
 use super::{
     super::evict::Eviction,
-    Inner, MemoryCache, RandomState,
+    Inner, MemoryCache, Place, RandomState,
     budget::Budget,
+    index::Index,
     listener::{Cause, Listener},
     shard::Shard,
     striped::Striped,
@@ -123,13 +124,17 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let share = budget.fair();
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
-            .map(|_| Striped::new(Shard::new(self.eviction.policy(share), share, weighted)))
+            .map(|_| {
+                let shard = Shard::new(self.eviction.policy(share), share, weighted);
+                Place { index: Index::new(), lock: Striped::new(shard, cores) }
+            })
             .collect();
-        let exclusive_hits = shards[0].read().exclusive_hits();
+        let exclusive_hits = shards[0].lock.read().exclusive_hits();
         let origin = self.clock.now();
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,
+                hints: self.capacity > 1 << 16,
                 shards,
                 hasher: self.hasher,
                 budget,

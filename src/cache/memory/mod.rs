@@ -14,8 +14,9 @@ use std::{
 use self::{
     budget::Budget,
     builder::Weigher,
+    index::Index,
     listener::{Listener, Outgoing},
-    shard::{Inserted, NEVER, Newcomer, Shard},
+    shard::{Inserted, NEVER, Newcomer, Shard, low},
     striped::Striped,
 };
 pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
@@ -51,10 +52,17 @@ pub struct MemoryCache<K, V, S = RandomState> {
     inner: Arc<Inner<K, V, S>>,
 }
 
+/// A shard, and the way to it.
+struct Place<K, V> {
+    index: Index,
+    lock: Striped<Shard<K, V>>,
+}
+
 struct Inner<K, V, S> {
-    shards: Box<[Striped<Shard<K, V>>]>,
+    shards: Box<[Place<K, V>]>,
     hasher: S,
     exclusive_hits: bool,
+    hints: bool,
     /// Whether any entry has a deadline yet: until then nobody asks for the time.
     expiring: AtomicBool,
     budget: Budget,
@@ -96,30 +104,37 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let lock = self.shard(hash);
+        let place = self.shard_and_index(hash);
         if self.inner.exclusive_hits {
-            return Self::get_exclusive(lock, hash, key, now);
+            return Self::get_exclusive(place, hash, key, now);
         }
-        let shard = lock.read();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
+        let hint = if self.inner.hints { place.index.hint(low(hash)) } else { None };
+        let shard = place.lock.read();
+        let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
+            None => shard.find(&place.index, hash, key),
+            found => found,
+        };
+        let found = found.filter(|(slot, _)| shard.is_fresh(*slot, now));
         shard.count(found.is_some());
-        let slot = found?;
+        let (slot, value) = found?;
         shard.touch(slot, hash);
-        shard.value(slot).cloned()
+        Some(value.clone())
     }
 
-    fn get_exclusive<Q>(lock: &Striped<Shard<K, V>>, hash: u64, key: &Q, now: u64) -> Option<V>
+    #[inline(never)]
+    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, now: u64) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now));
-        lock.count(found.is_some());
-        let slot = found?;
+        let mut shard = place.lock.write();
+        let found = shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now));
+        let found = found.map(|(slot, value)| (slot, value.clone()));
+        shard.count(found.is_some());
+        let (slot, value) = found?;
         shard.promote(slot, hash);
-        shard.value(slot).cloned()
+        Some(value)
     }
 
     /// The value of a key, if it is here, without counting as a use or a lookup.
@@ -131,9 +146,11 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        let slot = shard.find(hash, key).filter(|slot| shard.is_fresh(*slot, now))?;
-        shard.value(slot).cloned()
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        let (_, value) =
+            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        Some(value.clone())
     }
 
     /// Whether a key is here. Does not count as a use.
@@ -144,8 +161,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        shard.find(hash, key).is_some_and(|slot| shard.is_fresh(slot, now))
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -170,11 +188,12 @@ where
         let hash = self.hash(key);
         let now = self.now();
         let removed = {
-            let mut shard = self.shard(hash).write();
+            let place = self.shard_and_index(hash);
+            let mut shard = place.lock.write();
             shard.leases.void(hash);
-            let slot = shard.find(hash, key)?;
+            let (slot, _) = shard.find(&place.index, hash, key)?;
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
         };
         let (key, value, cause) = removed?;
         if let Some(listener) = &self.inner.listener {
@@ -191,7 +210,7 @@ where
         let mut newcomer = Newcomer { hash, key, value, weight, deadline };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let lock = self.shard(hash);
+        let Place { index, lock } = self.shard_and_index(hash);
         let mut lease = lease;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
@@ -200,11 +219,11 @@ where
             {
                 return false;
             }
-            let old = shard.find(hash, &newcomer.key);
+            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
             if weight > inner.budget.capacity() || deadline == 0 {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
                     out.push(key, value, Cause::Replaced);
                 }
                 shard.counts.refused += 1;
@@ -215,7 +234,7 @@ where
                 return true;
             }
             shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(old, newcomer, &inner.budget, &mut out) {
+            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
                     out.settle(inner.listener.as_ref());
@@ -252,11 +271,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let mut shard = inner.shards[other].write();
+                let Place { index, lock } = &inner.shards[other];
+                let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(part.min(wanted), out);
+                gathered += shard.yield_quota(index, part.min(wanted), out);
             }
         }
         gathered
@@ -292,13 +312,13 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for lock in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(policy);
+            let (slab, quota) = lock.write().clear(index, policy);
             inner.budget.release(quota);
-            for record in slab.into_records() {
+            for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
-                    listener(&record.key, &record.value, Cause::Removed);
+                    listener(&key, &value, Cause::Removed);
                 }
             }
         }
@@ -306,7 +326,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
+        let len: usize = self.inner.shards.iter().map(|shard| shard.lock.read().len()).sum();
         len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
     }
 
@@ -317,7 +337,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// What the entries weigh: their number, without a weigher.
     pub fn weight(&self) -> u64 {
-        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.lock.read().weight()).sum();
         weight.min(self.inner.budget.capacity())
     }
 
@@ -329,7 +349,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for lock in &self.inner.shards {
+        for Place { lock, .. } in &self.inner.shards {
             let (hits, misses) = lock.counts();
             let shard = lock.read();
             stats.hits += hits;
@@ -353,6 +373,11 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
+        &self.shard_and_index(hash).lock
+    }
+
+    #[inline]
+    fn shard_and_index(&self, hash: u64) -> &Place<K, V> {
         &self.inner.shards[self.place(hash)]
     }
 
@@ -362,6 +387,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         if self.inner.expiring.load(Relaxed) { self.read_clock() } else { 0 }
     }
 
+    #[inline(never)]
     fn read_clock(&self) -> u64 {
         let elapsed = self.inner.clock.now().saturating_duration_since(self.inner.origin);
         u64::try_from(elapsed.as_millis()).unwrap_or(NEVER - 1)

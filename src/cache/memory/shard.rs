@@ -8,7 +8,7 @@ use super::{
     index::{self, Index},
     lease::Leases,
     listener::{Cause, Outgoing},
-    slab::{Record, Slab},
+    slab::Slab,
 };
 
 /// How many slots a shard begins with.
@@ -20,7 +20,6 @@ pub(super) const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     slab: Slab<K, V>,
-    index: Index,
     policy: Policy,
     /// The weight of the entries, and how much they may weigh.
     weight: u64,
@@ -72,7 +71,7 @@ enum Room {
 
 /// Of a hash, what the table and the policy see. The rest chose the shard.
 #[inline]
-fn low(hash: u64) -> u32 {
+pub(super) fn low(hash: u64) -> u32 {
     hash as u32
 }
 
@@ -87,7 +86,6 @@ impl<K, V> Shard<K, V> {
     pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
         Self {
             slab: Slab::new(),
-            index: Index::new(0),
             policy,
             weight: 0,
             quota: 0,
@@ -111,19 +109,27 @@ impl<K, V> Shard<K, V> {
         self.policy.exclusive_hits()
     }
 
-    #[inline]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    #[inline(always)]
+    pub(super) fn find<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let slab = &self.slab;
-        self.index.find(low(hash), |slot| slab.get(slot).is_some_and(|record| record.key.borrow() == key))
+        index.find(low(hash), |slot| {
+            let (found, value) = self.slab.get(slot)?;
+            (found.borrow() == key).then_some((slot, value))
+        })
     }
 
-    #[inline]
-    pub(super) fn value(&self, slot: Slot) -> Option<&V> {
-        self.slab.get(slot).map(|record| &record.value)
+    /// The value of a key whose slot may be this.
+    #[inline(always)]
+    pub(super) fn check_hint<Q>(&self, slot: Slot, key: &Q) -> Option<(Slot, &V)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let (found, value) = self.slab.get(slot)?;
+        (found.borrow() == key).then_some((slot, value))
     }
 
     /// Whether the entry may still be returned.
@@ -149,34 +155,34 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
-    fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
+    fn unlink(&mut self, index: &Index, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
-        let record = self.slab.remove(slot)?;
-        self.index.remove(record.hash, slot);
+        let (hash, key, value) = self.slab.remove(slot)?;
+        index.remove(hash, slot);
         self.weight -= weight;
         if let Some(deadline) = self.deadlines.get_mut(slot as usize) {
             *deadline = NEVER;
         }
-        Some((record.key, record.value))
+        Some((key, value))
     }
 
     /// Takes an entry out, for another reason than to make room.
-    pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
-        let hash = self.slab.get(slot)?.hash;
+    pub(super) fn remove(&mut self, index: &Index, slot: Slot, cause: Cause) -> Option<(K, V)> {
+        let hash = self.slab.hash(slot)?;
         self.policy.remove(slot, spread(hash));
         match cause {
             Cause::Expired => self.counts.expired += 1,
             _ => self.counts.removed += 1,
         }
-        self.unlink(slot)
+        self.unlink(index, slot)
     }
 
     /// Lets one entry go, to make room for `newcomer`.
-    fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
+    fn evict(&mut self, index: &Index, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
         let victim = self.policy.evict(newcomer, weight);
         if let Victim::Slot(slot) = victim {
             // A policy of the user's may name any slot.
-            let Some((key, value)) = self.unlink(slot) else { return Victim::Refuse };
+            let Some((key, value)) = self.unlink(index, slot) else { return Victim::Refuse };
             self.counts.evicted += 1;
             out.push(key, value, Cause::Evicted);
         }
@@ -184,7 +190,14 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Evicts until `weight` more fits.
-    fn make_room(&mut self, hash: u32, weight: u64, budget: &Budget, out: &mut Outgoing<K, V>) -> Room {
+    fn make_room(
+        &mut self,
+        index: &Index,
+        hash: u32,
+        weight: u64,
+        budget: &Budget,
+        out: &mut Outgoing<K, V>,
+    ) -> Room {
         loop {
             let need = self.weight.saturating_add(weight);
             let full = self.slab.len() >= index::MOST;
@@ -201,7 +214,7 @@ impl<K, V> Shard<K, V> {
                     return Room::Starved(weight - self.quota);
                 }
             }
-            match self.evict(spread(hash), weight, out) {
+            match self.evict(index, spread(hash), weight, out) {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
@@ -215,11 +228,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
-    pub(super) fn yield_quota(&mut self, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
+    pub(super) fn yield_quota(&mut self, index: &Index, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
         let given = wanted.min(self.quota);
         let quota = self.quota - given;
         while self.weight > quota {
-            if !matches!(self.evict(0, 0, out), Victim::Slot(_)) {
+            if !matches!(self.evict(index, 0, 0, out), Victim::Slot(_)) {
                 break;
             }
         }
@@ -244,6 +257,7 @@ impl<K, V> Shard<K, V> {
     /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
     pub(super) fn insert(
         &mut self,
+        index: &Index,
         old: Option<Slot>,
         newcomer: Newcomer<K, V>,
         budget: &Budget,
@@ -257,24 +271,24 @@ impl<K, V> Shard<K, V> {
                 return self.replace(slot, weight, newcomer, out);
             }
             // It does not stay in any case, and makes most of the room.
-            if let Some((key, value)) = self.remove(slot, Cause::Replaced) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Replaced) {
                 self.counts.removed -= 1;
                 self.counts.replaced += 1;
                 out.push(key, value, Cause::Replaced);
             }
         }
-        match self.make_room(hash, newcomer.weight, budget, out) {
+        match self.make_room(index, hash, newcomer.weight, budget, out) {
             Room::Made => {}
             Room::Refused => return Inserted::Refused(newcomer),
             Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
         }
-        if self.slab.vacant() >= self.index.limit() {
-            self.grow(budget);
+        if self.slab.vacant() >= index.limit() {
+            self.grow(index, budget);
         }
         let slot = self.slab.vacant() as Slot;
         self.policy.insert(slot, spread(hash), newcomer.weight);
-        self.slab.insert(Record { hash, key: newcomer.key, value: newcomer.value });
-        self.index.insert(hash, slot);
+        self.slab.insert(hash, newcomer.key, newcomer.value);
+        index.insert(hash, slot);
         self.weight += newcomer.weight;
         self.counts.insertions += 1;
         if let Some(weights) = &mut self.weights {
@@ -291,9 +305,9 @@ impl<K, V> Shard<K, V> {
         newcomer: Newcomer<K, V>,
         out: &mut Outgoing<K, V>,
     ) -> Inserted<K, V> {
-        let Some(record) = self.slab.get_mut(slot) else { return Inserted::Refused(newcomer) };
-        let value = mem::replace(&mut record.value, newcomer.value);
-        let hash = spread(record.hash);
+        let Some(value) = self.slab.value_mut(slot) else { return Inserted::Refused(newcomer) };
+        let value = mem::replace(value, newcomer.value);
+        let hash = spread(low(newcomer.hash));
         self.policy.reweigh(slot, hash, newcomer.weight);
         self.policy.promote(slot, hash);
         self.weight -= weight - newcomer.weight;
@@ -313,31 +327,27 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Makes room for more slots: twice as many, but not many more than there can be.
-    fn grow(&mut self, budget: &Budget) {
+    /// Makes room for more slots: several times as many, but not many more than there can be.
+    fn grow(&mut self, index: &Index, budget: &Budget) {
         let slots = self.slab.slots();
-        let doubled = (2 * slots).max(FIRST);
         let limit = if self.weights.is_none() {
             let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
             let most = most.saturating_add(most / 16);
-            if slots < most { doubled.min(most) } else { slots + slots / 8 + 1 }
+            // A little more for a shard that got more than its share.
+            if slots < most { (4 * slots).max(FIRST).min(most) } else { slots + slots / 8 }
         } else {
-            doubled
+            (2 * slots).max(FIRST)
         };
         let limit = limit.max(slots + 1).min(index::MOST);
-        self.slab.reserve(limit);
-        self.index = Index::new(limit);
-        for (slot, record) in self.slab.iter_from(0) {
-            self.index.insert(record.hash, slot);
-        }
+        index.grow(limit, self.slab.hashes());
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
-    pub(super) fn clear(&mut self, policy: Policy) -> (Slab<K, V>, u64) {
+    pub(super) fn clear(&mut self, index: &Index, policy: Policy) -> (Slab<K, V>, u64) {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
         self.policy = policy;
-        self.index = Index::new(0);
+        index.clear();
         self.weight = 0;
         self.weights = self.weights.take().map(|_| Vec::new());
         self.deadlines = Vec::new();

@@ -82,5 +82,5 @@ fn a_lease_stores_only_if_nothing_happened_to_its_key() {
         assert_eq!(cache.get("a"), before);
     }
     drop(cache.lease("a"));
-    assert_eq!(cache.inner.shards.iter().map(|shard| shard.read().leases.len()).sum::<usize>(), 0);
+    assert_eq!(cache.inner.shards.iter().map(|shard| shard.lock.read().leases.len()).sum::<usize>(), 0);
 }
