@@ -91,7 +91,7 @@ fn the_default_beats_lru_on_popularity_that_lasts() {
         };
         let ours = ratio(&mut simulation(&Eviction::default(), capacity), keys());
         let lru = ratio(&mut simulation(&Eviction::lru(), capacity), keys());
-        assert!(ours > lru + 0.04, "{capacity}: {ours} and {lru}");
+        assert!(ours > lru + 0.03, "{capacity}: {ours} and {lru}");
     }
 }
 
