@@ -73,7 +73,10 @@ pub mod tier;
 
 pub use self::{
     expire::{Expiry, InvalidJitter},
-    memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats},
+    memory::{
+        Cause, Entry, Iter, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Snapshot, Stats,
+        Update,
+    },
 };
 
 #[cfg(feature = "lru")]
