@@ -76,7 +76,10 @@ pub mod write;
 pub use self::{
     expire::{Expiry, InvalidJitter},
     layer::{CacheLayer, Cached, CachedFuture},
-    memory::{Cause, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Stats},
+    memory::{
+        Cause, Entry, Iter, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Snapshot, Stats,
+        Update,
+    },
 };
 
 #[cfg(feature = "lru")]

@@ -93,6 +93,11 @@ impl Aging {
         Duration::from_nanos(instant.saturating_sub(self.read_clock()))
     }
 
+    /// How long until this deadline; `None` if it never comes.
+    pub(crate) fn left(&self, deadline: u64) -> Option<Duration> {
+        (deadline != NEVER).then(|| self.until(deadline))
+    }
+
     fn read_clock(&self) -> u64 {
         let now = self.clock.now();
         match now.checked_duration_since(self.origin) {

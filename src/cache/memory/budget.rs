@@ -1,6 +1,6 @@
 //! The capacity of a cache, shared by its shards.
 
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// What of the capacity no shard has claimed yet.
 ///
@@ -11,11 +11,18 @@ pub(super) struct Budget {
     capacity: u64,
     shards: u64,
     pool: AtomicU64,
+    /// Whether a shard with less than its share had to evict.
+    wanted: AtomicBool,
 }
 
 impl Budget {
     pub(super) fn new(capacity: u64, shards: usize) -> Self {
-        Self { capacity, shards: (shards as u64).max(1), pool: AtomicU64::new(capacity) }
+        Self {
+            capacity,
+            shards: (shards as u64).max(1),
+            pool: AtomicU64::new(capacity),
+            wanted: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn capacity(&self) -> u64 {
@@ -39,6 +46,27 @@ impl Budget {
             Some(pool - claimed)
         });
         claimed
+    }
+
+    /// Asked when the pool is empty, by a shard that evicts and has this quota: how much of it to give back, if it has more
+    /// than its share and another one has too little.
+    ///
+    /// So shards drift towards equal shares as their traffic wants, a little with each eviction. As long as all are
+    /// content, nobody writes here.
+    #[inline]
+    pub(super) fn share_out(&self, quota: u64) -> Option<u64> {
+        let fair = self.fair();
+        let slack = fair / 8;
+        if quota < fair - slack {
+            if !self.wanted.load(Relaxed) {
+                self.wanted.store(true, Relaxed);
+            }
+            return None;
+        }
+        if quota <= fair + slack || !self.wanted.load(Relaxed) || !self.wanted.swap(false, Relaxed) {
+            return None;
+        }
+        Some((fair / 256).clamp(1, quota - fair))
     }
 
     /// Gives back what was claimed.

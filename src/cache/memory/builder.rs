@@ -14,7 +14,7 @@ use super::{
         evict::Eviction,
         expire::{Aging, Expiry},
     },
-    Inner, MemoryCache, Place, RandomState,
+    Epoch, Inner, MemoryCache, Place, RandomState,
     budget::Budget,
     index::Index,
     listener::{Cause, Listener},
@@ -149,6 +149,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 weigher: self.weigher,
                 listener: self.listener,
                 aging: Aging::new(self.expiry, self.clock),
+                tag_epoch: Epoch::default(),
                 loads: OnceLock::new(),
             }),
         }

@@ -268,6 +268,18 @@ impl Index {
         }
     }
 
+    /// How many slots are in it.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let buckets = self.table().map_or(&[][..], |table| &table.buckets);
+        let taken = |bucket: &Bucket| {
+            let [odd, even] = &bucket.meta;
+            let bytes = [odd.load(Relaxed).to_le_bytes(), even.load(Relaxed).to_le_bytes()];
+            bytes.iter().flat_map(|bytes| &bytes[..WIDTH / 2]).filter(|tag| **tag != 0).count()
+        };
+        buckets.iter().map(taken).sum()
+    }
+
     /// Takes all slots out, under the lock. The memory stays.
     pub(super) fn clear(&self) {
         if let Some(table) = self.table() {

@@ -80,7 +80,15 @@ pub struct Lease<K, V, S = super::RandomState> {
     /// Until it is committed.
     key: Option<K>,
     hash: u64,
-    id: u64,
+    held: Held,
+}
+
+/// What a shard and a cache know of a lease.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) id: u64,
+    /// The invalidations by tag that there were before it began.
+    pub(super) epoch: u64,
 }
 
 impl<K, V, S> Lease<K, V, S>
@@ -98,21 +106,21 @@ where
     /// A valid lease does not make the cache keep what it would refuse otherwise: a value too large, say.
     pub fn commit_with(mut self, value: V, keep: &Keep) -> bool {
         let Some(key) = self.key.take() else { return false };
-        self.cache.put(key, value, self.hash, keep, Some(self.id))
+        self.cache.put(key, value, self.hash, keep, Some(self.held))
     }
 
     /// Takes the value of the key out, as a load has found that there is none, unless the lease is void; whether it was
     /// valid.
     pub fn commit_absence(mut self) -> bool {
         let Some(key) = self.key.take() else { return false };
-        self.cache.take_out(&key, self.hash, Some(self.id)).is_some()
+        self.cache.take_out(&key, self.hash, Some(self.held)).is_some()
     }
 }
 
 impl<K, V, S> Lease<K, V, S> {
     /// Says later on whether the lease is still valid: neither void nor committed nor dropped.
     pub(in crate::cache) fn watch(&self) -> impl Fn() -> bool + use<K, V, S> {
-        let (cache, hash, id) = (self.cache.clone(), self.hash, self.id);
+        let (cache, hash, id) = (self.cache.clone(), self.hash, self.held.id);
         move || cache.shard(hash).read().leases.contains(hash, id)
     }
 }
@@ -120,14 +128,14 @@ impl<K, V, S> Lease<K, V, S> {
 impl<K, V, S> Drop for Lease<K, V, S> {
     fn drop(&mut self) {
         if self.key.is_some() {
-            self.cache.shard(self.hash).write().leases.end(self.hash, self.id);
+            self.cache.shard(self.hash).write().leases.end(self.hash, self.held.id);
         }
     }
 }
 
 impl<K, V, S> fmt::Debug for Lease<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Lease").field("id", &self.held.id).finish_non_exhaustive()
     }
 }
 
@@ -158,7 +166,8 @@ where
     {
         let hash = self.hash(key);
         let key = key.to_owned();
+        let epoch = self.inner.tag_epoch.now();
         let id = self.shard(hash).write().leases.begin(hash);
-        Lease { cache: self.clone(), key: Some(key), hash, id }
+        Lease { cache: self.clone(), key: Some(key), hash, held: Held { id, epoch } }
     }
 }

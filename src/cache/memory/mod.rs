@@ -4,18 +4,34 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
 };
 
 use self::{
     budget::Budget,
     builder::Weigher,
     index::Index,
+    lease::Held,
     listener::{Listener, Outgoing},
-    shard::{Inserted, Newcomer, Shard, low},
+    shard::{Inserted, Newcomer, Seen, Shard, low},
     striped::Striped,
 };
-pub use self::{builder::MemoryCacheBuilder, keep::Keep, lease::Lease, listener::Cause, stats::Stats};
+pub use self::{
+    builder::MemoryCacheBuilder,
+    entry::{Entry, Update},
+    keep::Keep,
+    lease::Lease,
+    listener::Cause,
+    scan::Iter,
+    snapshot::Snapshot,
+    stats::Stats,
+};
 use super::{
     Cache,
     evict::Eviction,
@@ -24,17 +40,22 @@ use super::{
 };
 use crate::time::Clock;
 
+mod batch;
 mod budget;
 mod builder;
+mod entry;
 mod index;
 mod keep;
 mod lease;
 mod listener;
 mod maintain;
+mod scan;
 mod shard;
 mod slab;
+mod snapshot;
 mod stats;
 mod striped;
+mod tags;
 
 /// The hasher unless another is set: foldhash, seeded anew for each cache.
 pub type RandomState = foldhash::fast::RandomState;
@@ -69,6 +90,7 @@ struct Inner<K, V, S> {
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     aging: Aging,
+    tag_epoch: Epoch,
     /// What is being loaded, from the first load on.
     loads: OnceLock<Loads<K, V>>,
 }
@@ -198,7 +220,7 @@ where
 
     /// Takes a value out, unless a lease is given which is void.
     #[allow(clippy::option_option, reason = "what was there, if the lease was valid")]
-    pub(super) fn take_out<Q>(&self, key: &Q, hash: u64, lease: Option<u64>) -> Option<Option<V>>
+    fn take_out<Q>(&self, key: &Q, hash: u64, lease: Option<Held>) -> Option<Option<V>>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -207,7 +229,7 @@ where
         let removed = {
             let place = self.shard_and_index(hash);
             let mut shard = place.lock.write();
-            if lease.is_some_and(|id| !shard.leases.end(hash, id)) {
+            if lease.is_some_and(|held| !shard.leases.end(hash, held.id)) {
                 return None;
             }
             shard.leases.void(hash);
@@ -223,21 +245,22 @@ where
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
-    pub(super) fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<u64>) -> bool {
+    fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<Held>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
         let (now, life) = inner.aging.begin(hash, keep.ttl);
-        let mut newcomer = Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS) };
+        let mut newcomer =
+            Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
         let Place { index, lock } = self.shard_and_index(hash);
-        let leased = lease.is_some();
+        let held = lease;
         let mut lease = lease;
         let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
-            if let Some(id) = lease.take()
-                && !shard.leases.end(hash, id)
+            if let Some(held) = lease.take()
+                && !(shard.leases.end(hash, held.id) && self.may_be_tagged(keep, held))
             {
                 drop(shard);
                 out.settle(inner.listener.as_ref());
@@ -273,7 +296,7 @@ where
                 Inserted::Starved(back, missing) => {
                     newcomer = back;
                     // What happens to the key before the next attempt voids it as before.
-                    lease = leased.then(|| shard.leases.begin(hash));
+                    lease = held.map(|held| Held { id: shard.leases.begin(hash), ..held });
                     drop(shard);
                     grant.amount = self.gather(hash, missing, &mut out);
                 }
@@ -282,11 +305,16 @@ where
         {
             let mut shard = lock.write();
             shard.counts.refused += 1;
-            lease.map(|id| shard.leases.end(hash, id));
+            lease.map(|held| shard.leases.end(hash, held.id));
         }
         out.push(newcomer.key, newcomer.value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
+    }
+
+    /// Whether a value that was loaded under this lease may have these tags: none of them was invalidated since.
+    fn may_be_tagged(&self, keep: &Keep, held: Held) -> bool {
+        keep.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch
     }
 
     /// Takes quota from other shards, for one whose share is too small.
@@ -312,6 +340,20 @@ where
             }
         }
         gathered
+    }
+}
+
+/// Counts the invalidations by tag.
+#[derive(Debug, Default)]
+struct Epoch(AtomicU64);
+
+impl Epoch {
+    fn now(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+
+    fn advance(&self) {
+        self.0.fetch_add(1, AcqRel);
     }
 }
 

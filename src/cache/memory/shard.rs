@@ -12,6 +12,7 @@ use super::{
     lease::Leases,
     listener::{Cause, Outgoing},
     slab::Slab,
+    tags::Tags,
 };
 
 /// How many slots a shard begins with.
@@ -32,6 +33,8 @@ pub(super) struct Shard<K, V> {
     /// By slot, if there is a weigher.
     weights: Option<Vec<u64>>,
     timers: Timers,
+    /// From the first entry that has any.
+    tags: Option<Box<Tags>>,
     pub(super) leases: Leases,
     pub(super) counts: Counts,
 }
@@ -48,20 +51,30 @@ pub(super) struct Counts {
 }
 
 /// What is inserted.
-pub(super) struct Newcomer<K, V> {
+pub(super) struct Newcomer<'a, K, V> {
     pub(super) hash: u64,
     pub(super) key: K,
     pub(super) value: V,
     pub(super) weight: u64,
     pub(super) life: Life,
+    pub(super) tags: &'a [u64],
+}
+
+/// An entry, as it was.
+pub(super) struct Seen<K, V> {
+    pub(super) slot: Slot,
+    pub(super) key: K,
+    pub(super) value: V,
+    pub(super) deadline: u64,
+    pub(super) tags: Vec<u64>,
 }
 
 /// How an insertion went.
-pub(super) enum Inserted<K, V> {
+pub(super) enum Inserted<'a, K, V> {
     Done,
-    Refused(Newcomer<K, V>),
+    Refused(Newcomer<'a, K, V>),
     /// The quota of the shard has to grow by so much.
-    Starved(Newcomer<K, V>, u64),
+    Starved(Newcomer<'a, K, V>, u64),
 }
 
 /// Whether something fits.
@@ -94,6 +107,7 @@ impl<K, V> Shard<K, V> {
             told: share,
             weights: weighted.then(Vec::new),
             timers: Timers::new(),
+            tags: None,
             leases: Leases::default(),
             counts: Counts::default(),
         }
@@ -201,6 +215,7 @@ impl<K, V> Shard<K, V> {
         index.remove(hash, slot);
         self.weight -= weight;
         self.timers.clear(slot);
+        self.set_tags(slot, &[]);
         Some((key, value))
     }
 
@@ -256,13 +271,20 @@ impl<K, V> Shard<K, V> {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
+            if let Some(part) = budget.share_out(self.quota) {
+                let given = self.yield_quota(index, part, out);
+                budget.release(given);
+            }
         }
     }
 
     /// Raises the quota.
     pub(super) fn grant(&mut self, more: u64) {
         self.quota += more;
-        self.tell();
+        // While the cache fills, less than its share says nothing of a shard.
+        if self.quota > self.told.saturating_add(self.told / 8) {
+            self.tell();
+        }
     }
 
     /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
@@ -276,31 +298,32 @@ impl<K, V> Shard<K, V> {
         }
         let given = (self.quota - self.weight).min(given);
         self.quota -= given;
-        self.tell();
+        if self.quota < self.told - self.told / 8 {
+            self.tell();
+        }
         given
     }
 
-    /// What of the quota is not in use.
+    /// How much its entries may weigh.
     pub(super) fn quota(&self) -> u64 {
         self.quota
     }
 
     /// Tells the policy of a new capacity, if it differs by much: most of what a shard gains and loses is small change.
     fn tell(&mut self) {
-        if self.quota > self.told + self.told / 8 || self.quota < self.told / 2 {
-            // While a cache fills, its shards have less than their share, which says nothing.
-        }
+        self.told = self.quota;
+        self.policy.resize(self.quota);
     }
 
     /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
-    pub(super) fn insert(
+    pub(super) fn insert<'a>(
         &mut self,
         index: &Index,
         old: Option<Slot>,
-        newcomer: Newcomer<K, V>,
+        newcomer: Newcomer<'a, K, V>,
         budget: &Budget,
         out: &mut Outgoing<K, V>,
-    ) -> Inserted<K, V> {
+    ) -> Inserted<'a, K, V> {
         let hash = low(newcomer.hash);
         self.leases.void(newcomer.hash);
         if let Some(slot) = old {
@@ -320,7 +343,7 @@ impl<K, V> Shard<K, V> {
             Room::Refused => return Inserted::Refused(newcomer),
             Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
         }
-        if self.slab.vacant() >= index.limit() {
+        if self.slab.is_full() {
             self.grow(index, budget);
         }
         let slot = self.slab.vacant() as Slot;
@@ -333,16 +356,17 @@ impl<K, V> Shard<K, V> {
             set(weights, slot, newcomer.weight, 1);
         }
         self.timers.set(slot, newcomer.life);
+        self.set_tags(slot, newcomer.tags);
         Inserted::Done
     }
 
-    fn replace(
+    fn replace<'a>(
         &mut self,
         slot: Slot,
         weight: u64,
-        newcomer: Newcomer<K, V>,
+        newcomer: Newcomer<'a, K, V>,
         out: &mut Outgoing<K, V>,
-    ) -> Inserted<K, V> {
+    ) -> Inserted<'a, K, V> {
         let Some(value) = self.slab.value_mut(slot) else { return Inserted::Refused(newcomer) };
         let value = mem::replace(value, newcomer.value);
         let hash = spread(low(newcomer.hash));
@@ -353,25 +377,86 @@ impl<K, V> Shard<K, V> {
             set(weights, slot, newcomer.weight, 1);
         }
         self.timers.set(slot, newcomer.life);
+        self.set_tags(slot, newcomer.tags);
         self.counts.insertions += 1;
         self.counts.replaced += 1;
         out.push(newcomer.key, value, Cause::Replaced);
         Inserted::Done
     }
 
-    /// Makes room for more slots: several times as many, but not many more than there can be.
+    fn set_tags(&mut self, slot: Slot, tags: &[u64]) {
+        match &mut self.tags {
+            Some(known) => {
+                known.set(slot, tags);
+                if known.is_empty() {
+                    self.tags = None;
+                }
+            }
+            None if tags.is_empty() => {}
+            None => self.tags.insert(Box::default()).set(slot, tags),
+        }
+    }
+
+    /// Takes out up to `most` entries with this tag; how many.
+    pub(super) fn remove_tagged(
+        &mut self,
+        index: &Index,
+        tag: u64,
+        most: usize,
+        out: &mut Outgoing<K, V>,
+    ) -> usize {
+        for removed in 0..most {
+            let slot = self.tags.as_ref().and_then(|tags| tags.any(tag));
+            let Some((key, value)) = slot.and_then(|slot| self.remove(index, slot, Cause::Removed)) else {
+                return removed;
+            };
+            out.push(key, value, Cause::Removed);
+        }
+        most
+    }
+
+    /// The entries in up to `most` slots from `from` on, and where to go on, if there are more slots.
+    pub(super) fn slice(&self, from: usize, most: usize, now: u64) -> (Vec<Seen<K, V>>, Option<usize>)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let to = from.saturating_add(most).min(self.slab.slots());
+        let fresh = (from..to).map(|slot| slot as Slot).filter(|slot| self.is_fresh(*slot, now));
+        let seen = fresh.filter_map(|slot| {
+            let (key, value) = self.slab.get(slot)?;
+            let tags = self.tags.as_ref().map_or(Vec::new(), |tags| tags.tags(slot).collect());
+            let deadline = self.timers.deadline(slot);
+            Some(Seen { slot, key: key.clone(), value: value.clone(), deadline, tags })
+        });
+        (seen.collect(), (to < self.slab.slots()).then_some(to))
+    }
+
+    /// Whether the entry of this key is in this slot.
+    pub(super) fn holds(&self, slot: Slot, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        self.slab.get(slot).is_some_and(|(found, _)| found == key)
+    }
+
+    /// Makes room for more slots: twice as many, but not many more than there can be.
+    ///
+    /// The index grows by more at a time, as its old tables stay.
     fn grow(&mut self, index: &Index, budget: &Budget) {
         let slots = self.slab.slots();
-        let limit = if self.weights.is_none() {
-            let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
-            let most = most.saturating_add(most / 16);
-            // A little more for a shard that got more than its share.
-            if slots < most { (4 * slots).max(FIRST).min(most) } else { slots + slots / 8 }
-        } else {
-            (2 * slots).max(FIRST)
+        let most = match self.weights {
+            None => usize::try_from(self.quota.max(budget.fair())).unwrap_or(index::MOST),
+            Some(_) => index::MOST,
         };
-        let limit = limit.max(slots + 1).min(index::MOST);
-        index.grow(limit, self.slab.hashes());
+        // A little more, for a shard that gets more than its share; and on from there in small steps.
+        let most = most.saturating_add(most / 16).max(slots + slots / 8).min(index::MOST);
+        let doubled = (2 * slots).clamp(FIRST, most.max(FIRST));
+        self.slab.reserve(doubled);
+        if doubled > index.limit() {
+            let times = if self.weights.is_none() { 4 } else { 2 };
+            index.grow((times * slots).clamp(doubled, most.max(doubled)), self.slab.hashes());
+        }
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
@@ -389,6 +474,7 @@ impl<K, V> Shard<K, V> {
         self.policy = policy;
         self.weights = self.weights.take().map(|_| Vec::new());
         self.timers = Timers::new();
+        self.tags = None;
         mem::replace(&mut self.slab, Slab::new())
     }
 }
@@ -399,4 +485,25 @@ fn set(values: &mut Vec<u64>, slot: Slot, value: u64, default: u64) {
         values.resize(slot + 1, default);
     }
     values[slot] = value;
+}
+
+#[cfg(test)]
+impl<K, V> Shard<K, V> {
+    /// Panics unless all parts agree.
+    pub(super) fn check(&self, index: &Index) {
+        let mut weight = 0;
+        let mut len = 0;
+        for (slot, hash) in self.slab.hashes() {
+            len += 1;
+            weight += self.weight_of(slot);
+            assert_eq!(index.find(hash, |found| (found == slot).then_some(slot)), Some(slot));
+        }
+        assert_eq!((len, weight), (self.slab.len(), self.weight));
+        assert_eq!(index.count(), len);
+        assert!(self.weight <= self.quota, "{} of {}", self.weight, self.quota);
+        if let Some(tags) = &self.tags {
+            tags.check();
+            assert!(tags.slots().all(|slot| self.slab.get(slot).is_some()));
+        }
+    }
 }

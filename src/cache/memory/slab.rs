@@ -35,6 +35,11 @@ impl<K, V> Slab<K, V> {
         self.cells.len()
     }
 
+    /// Whether the next entry needs a new slot, and there is no memory for one.
+    pub(super) fn is_full(&self) -> bool {
+        self.free == NONE && self.cells.len() == self.cells.capacity()
+    }
+
     /// Makes room for `slots` in all.
     pub(super) fn reserve(&mut self, slots: usize) {
         self.cells.reserve_exact(slots.saturating_sub(self.cells.len()));
