@@ -13,6 +13,8 @@
 //! remembers what is popular and its readers do not wait for each other; in return it tidies up later than it is told,
 //! and its length is an estimate.
 //!
+//! What memory does not hold, [`tier`]s below it may: a disk, and a server that many nodes share.
+//!
 //! A cache of your own joins in a few lines:
 //!
 //! ```

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::shelf::{Key, Shelf};
 
 const KEYS: usize = 4;
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 150;
 
 /// What the database says, and the oldest version of each key that may still be seen.
 #[derive(Default)]
