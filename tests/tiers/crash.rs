@@ -74,7 +74,8 @@ async fn killed_in_the_middle_of_writes_a_hundred_times_it_has_no_wrong_value() 
     let (mut values, mut said, mut largest, mut aside) = (0_u64, 0, 0, 0);
     for round in 0..ROUNDS {
         // What the writer said last of each key: put with a version, removed, or, if not known, anything.
-        let known = write_and_be_killed(&folder.file(), round, Duration::from_micros(rng.below(40_000) as u64));
+        let known =
+            write_and_be_killed(&folder.file(), round, Duration::from_micros(rng.below(40_000) as u64));
         said += known.lines;
         let disk = open(&folder.file()).await;
         aside += u64::from(disk.recovery().is_some());
@@ -87,12 +88,18 @@ async fn killed_in_the_middle_of_writes_a_hundred_times_it_has_no_wrong_value() 
             entries += 1;
             assert_eq!(found, value(key, found.1), "round {round}: a wrong value of {key}");
             match known.last.get(&key) {
-                Some(Last::Put(version)) => assert!(found.1 >= *version, "round {round}: {key} went back to before a put"),
+                Some(Last::Put(version)) => {
+                    assert!(found.1 >= *version, "round {round}: {key} went back to before a put")
+                }
                 Some(Last::Removed) => panic!("round {round}: {key} was removed"),
                 Some(Last::Unknown) | None => {}
             }
         }
-        assert_eq!((entries, disk.stats().damaged), (stats.entries, 0), "round {round}: every entry can be read");
+        assert_eq!(
+            (entries, disk.stats().damaged),
+            (stats.entries, 0),
+            "round {round}: every entry can be read"
+        );
         values += entries;
         disk.close().await;
     }

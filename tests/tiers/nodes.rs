@@ -92,7 +92,9 @@ async fn a_node_ignores_what_it_says_itself_and_what_makes_no_sense() {
     let server = Server::start();
     let node = Node::start(&server).await;
     node.stack.insert(1, 11).await.unwrap();
-    for garbage in [&b""[..], b"hello", &[b'b', b'c', 9], &[0; 5000], b"bc\x01________\x00\xff\xff\xff\xff\xff\xff"] {
+    for garbage in
+        [&b""[..], b"hello", &[b'b', b'c', 9], &[0; 5000], b"bc\x01________\x00\xff\xff\xff\xff\xff\xff"]
+    {
         server.tell(&[b"PUBLISH", b"nodes:changes", garbage]);
     }
     until("all were counted", async || node.redis.stats().malformed == 5).await;

@@ -320,7 +320,11 @@ async fn when_messages_may_be_lost_all_that_is_local_is_dropped() {
     settle().await;
     shared.tell(Notice::Resumed);
     settle().await;
-    assert_eq!((stack.memory().get(&8), local.peek(7)), (None, Some((77, None))), "the first time the disk stays warm");
+    assert_eq!(
+        (stack.memory().get(&8), local.peek(7)),
+        (None, Some((77, None))),
+        "the first time the disk stays warm"
+    );
     stack.insert(1, 11).await.unwrap();
     shared.tell(Notice::Resumed);
     settle().await;

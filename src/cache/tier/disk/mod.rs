@@ -1,8 +1,7 @@
 //! The disk tier: entries in one file, by redb.
 
 use std::{
-    fmt,
-    io,
+    fmt, io,
     marker::PhantomData,
     path::{Path, PathBuf},
     sync::{
@@ -429,9 +428,7 @@ impl DiskTierBuilder {
         let failed = |fault| match fault {
             Fault::InUse => DiskError::InUse(path.clone()),
             Fault::Io(source) => DiskError::Io { path: path.clone(), source },
-            Fault::Corrupt(reason) => {
-                DiskError::Io { path: path.clone(), source: io::Error::other(reason) }
-            }
+            Fault::Corrupt(reason) => DiskError::Io { path: path.clone(), source: io::Error::other(reason) },
         };
         let file = path.clone();
         let opened = spawn_blocking(move || Store::open(&file, limits)).await;

@@ -16,8 +16,8 @@ use std::{
 };
 
 use redb::{
-    CommitError, CompactionError, Database, DatabaseError, Durability, ReadableTable, StorageError, Table, TableDefinition,
-    TableError, TransactionError,
+    CommitError, CompactionError, Database, DatabaseError, Durability, ReadableTable, StorageError, Table,
+    TableDefinition, TableError, TransactionError,
 };
 
 const ENTRIES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("entries");
@@ -126,13 +126,8 @@ impl Store {
                 .set_cache_size(limits.page_cache)
                 .create_with_file_format_v3(true)
                 .create(path)?;
-            let mut store = Self {
-                db,
-                path: path.to_owned(),
-                limits,
-                seed: fastrand::u64(..),
-                state: Mutex::default(),
-            };
+            let mut store =
+                Self { db, path: path.to_owned(), limits, seed: fastrand::u64(..), state: Mutex::default() };
             store.load()?;
             // The capacity may be smaller than last time.
             store.apply(Vec::new(), 0, |_| false)?;

@@ -145,7 +145,8 @@ impl Shared {
     }
 
     fn keep_small(&self) -> Result<(), Fault> {
-        if !self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Store::is_bloated) {
+        if !self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Store::is_bloated)
+        {
             return Ok(());
         }
         // Nobody may read meanwhile.

@@ -142,8 +142,9 @@ impl RedisTier<(), ()> {
         namespace: impl Into<String>,
         schema: &str,
     ) -> Result<RedisTierBuilder, InvalidRedis> {
-        let client = Client::open(url)
-            .map_err(|error: RedisError| InvalidRedis(format!("this is no URL of a Redis server: {error}")))?;
+        let client = Client::open(url).map_err(|error: RedisError| {
+            InvalidRedis(format!("this is no URL of a Redis server: {error}"))
+        })?;
         let namespace = namespace.into();
         if namespace.is_empty() || namespace.len() > 256 {
             let len = namespace.len();

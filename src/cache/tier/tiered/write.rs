@@ -139,11 +139,8 @@ where
 }
 
 /// Follows what other nodes do to the shared tier of this number, as long as there are handles.
-pub(super) async fn follow<K, V>(
-    shared: Weak<Shared<K, V>>,
-    floor: usize,
-    mut notices: Receiver<Notice<K>>,
-) where
+pub(super) async fn follow<K, V>(shared: Weak<Shared<K, V>>, floor: usize, mut notices: Receiver<Notice<K>>)
+where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {

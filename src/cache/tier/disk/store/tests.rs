@@ -129,15 +129,20 @@ fn the_file_stays_bounded_however_much_goes_through_it() {
             store.compact().unwrap();
         }
     }
-    println!("{written} bytes through a capacity of {bytes}: the file was at most {largest}, is {}", store.file_len());
+    println!(
+        "{written} bytes through a capacity of {bytes}: the file was at most {largest}, is {}",
+        store.file_len()
+    );
     assert!(largest <= bytes * 3 + SLACK);
 }
 
 #[test]
 fn garbage_is_moved_aside() {
-    for (name, garbage) in
-        [("short", b"x".to_vec()), ("long", vec![7; 100_000]), ("magic", b"redb\x1A\x0A\xA9\x0D\x0A rest".to_vec())]
-    {
+    for (name, garbage) in [
+        ("short", b"x".to_vec()),
+        ("long", vec![7; 100_000]),
+        ("magic", b"redb\x1A\x0A\xA9\x0D\x0A rest".to_vec()),
+    ] {
         let folder = Folder::new(name);
         fs::write(folder.file(), &garbage).unwrap();
         let (store, recovery) = Store::open(&folder.file(), limits(10, 1 << 20)).unwrap();
