@@ -156,13 +156,14 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let step = match (self.rules.key)(&request) {
             None => Step::Readying { service: self.inner.clone(), request: Some(request) },
-            Some(key) => match self.rules.cache.get(&key) {
-                Some(response) => Step::Hit { response: Some(response) },
-                None => {
+            Some(key) => {
+                if let response @ Some(_) = self.rules.cache.get(&key) {
+                    Step::Hit { response }
+                } else {
                     let ticket = Ticket::new(self.inner.clone(), request);
                     Step::Loading { load: Box::pin(load(Arc::clone(&self.rules), key, ticket)) }
                 }
-            },
+            }
         };
         CachedFuture { step }
     }
@@ -256,14 +257,12 @@ where
             Ok(_) => {}
         }
     }
-    match ticket.send().await {
-        Some(answer) => answer,
-        // The service panicked over this very request: as it would have without a cache.
-        None => {
-            let message = panicked.as_deref().unwrap_or("the service did not answer");
-            panic::resume_unwind(Box::new(message.to_owned()))
-        }
+    if let Some(answer) = ticket.send().await {
+        return answer;
     }
+    // The service panicked over this very request: as it would have without a cache.
+    let message = panicked.as_deref().unwrap_or("the service did not answer");
+    panic::resume_unwind(Box::new(message.to_owned()))
 }
 
 pin_project! {

@@ -27,6 +27,9 @@ pub struct Join<K: Hash + Eq + Clone, T, F> {
     hand_overs: u8,
 }
 
+/// What a caller begins who never leads.
+type Nothing<T> = fn(&mut Leader) -> Ready<T>;
+
 /// Whoever begins a load: says who may join it.
 #[derive(Default)]
 pub struct Leader {
@@ -96,7 +99,7 @@ where
             return;
         };
         let (flights, key) = (self.flights.clone(), self.key.clone());
-        let join: Join<K, T, fn(&mut Leader) -> Ready<T>> =
+        let join: Join<K, T, Nothing<T>> =
             Join { flights, key, begin: None, caller: Some(caller), hand_overs: 0 };
         runtime.spawn(async move { drop(join.await) });
     }

@@ -77,8 +77,10 @@ pub enum FlightError {
 
 pub(super) struct Table<K, T> {
     hasher: RandomState,
-    shards: [Mutex<HashTable<(K, Arc<Flight<T>>)>>; SHARDS],
+    shards: [Mutex<Shard<K, T>>; SHARDS],
 }
+
+type Shard<K, T> = HashTable<(K, Arc<Flight<T>>)>;
 
 impl<K, T> SingleFlight<K, T> {
     /// Loads that are polled by those who wait for them.
@@ -130,7 +132,7 @@ impl<K: Hash + Eq, T> SingleFlight<K, T> {
 
 impl<K, T> Table<K, T> {
     #[allow(clippy::cast_possible_truncation, reason = "the upper bits, of which a few are wanted")]
-    fn shard(&self, hash: u64) -> &Mutex<HashTable<(K, Arc<Flight<T>>)>> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<K, T>> {
         // The table of a shard goes by the lowest bits and the highest seven.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
@@ -195,7 +197,10 @@ impl<K, T> Default for SingleFlight<K, T> {
 
 impl<K, T> fmt::Debug for SingleFlight<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SingleFlight").field("len", &self.len()).field("spawned", &self.spawned).finish()
+        f.debug_struct("SingleFlight")
+            .field("len", &self.len())
+            .field("spawned", &self.spawned)
+            .finish_non_exhaustive()
     }
 }
 

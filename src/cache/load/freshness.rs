@@ -75,17 +75,18 @@ impl Freshness {
     /// Whether a value that could not be loaded anew may be served.
     pub(super) fn may_stand_in(&self, stamp: &Stamp, now: Instant) -> bool {
         let age = now.saturating_duration_since(stamp.loaded);
-        age < stamp.ttl || age - stamp.ttl < self.grace()
+        age < stamp.ttl || age.saturating_sub(stamp.ttl) < self.grace()
     }
 
     /// What to do with a value now. `resting` after a failed load, until the next one may be tried.
     pub(super) fn advise(&self, stamp: &Stamp, now: Instant, resting: bool) -> Advice {
         let age = now.saturating_duration_since(stamp.loaded);
         if age < stamp.ttl {
-            let due = age >= scaled(stamp.ttl, self.refresh_ahead) || self.is_early(stamp, stamp.ttl - age);
+            let due = age >= scaled(stamp.ttl, self.refresh_ahead)
+                || self.is_early(stamp, stamp.ttl.saturating_sub(age));
             return if due && !resting { Advice::Refresh { stale: false } } else { Advice::Serve };
         }
-        let late = age - stamp.ttl;
+        let late = age.saturating_sub(stamp.ttl);
         match late {
             late if resting && late < self.grace() => Advice::Serve,
             late if late < self.while_revalidate => Advice::Refresh { stale: true },
@@ -102,8 +103,8 @@ impl Freshness {
     fn is_early(&self, stamp: &Stamp, left: Duration) -> bool {
         let unit = stamp.took.as_secs_f64() * self.early;
         let steps = left.as_secs_f64() / unit;
-        // Not a number if both are zero.
-        if !(steps < LARGEST_DRAW) {
+        // It is not a number if both are zero.
+        if steps.is_nan() || steps >= LARGEST_DRAW {
             return false;
         }
         let seed = stamp.dice ^ (steps as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);

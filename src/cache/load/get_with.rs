@@ -148,7 +148,7 @@ where
             if missing.is_empty() {
                 break;
             }
-            let lead = |key: &K, leader: &mut Leader| {
+            let claim = |key: &K, leader: &mut Leader| {
                 let lease = self.lease(key);
                 leader.joinable_while(lease.watch());
                 match self.peek(key) {
@@ -163,7 +163,7 @@ where
                 async { load.await.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>) }
             };
             let wanted: Vec<_> = missing.iter().map(|at| &keys[*at]).collect();
-            let outcomes = together::load(self.loads(), &wanted, lead, load).await;
+            let outcomes = together::load(self.loads(), &wanted, claim, load).await;
             let mut again = Vec::new();
             for (at, (outcome, led)) in missing.into_iter().zip(outcomes) {
                 match outcome {

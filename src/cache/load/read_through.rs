@@ -176,7 +176,7 @@ where
         values: Vec<Result<Option<Loaded<V>>, K>>,
     ) -> Result<Vec<Option<Loaded<V>>>, LoadError<L::Error>> {
         let missing: Vec<_> = values.iter().filter_map(|value| value.as_ref().err()).collect();
-        let lead = |key: &K, leader: &mut Leader| {
+        let claim = |key: &K, leader: &mut Leader| {
             let right = Right::of(leader, &self.inner, key);
             match self.inner.fresh(key) {
                 Some(found) => Err(Ok(found)),
@@ -186,7 +186,7 @@ where
             }
         };
         let load = |keys| Self::load_many(Arc::clone(&self.inner), keys);
-        let outcomes = together::load(&self.inner.flights, &missing, lead, load).await;
+        let outcomes = together::load(&self.inner.flights, &missing, claim, load).await;
         let mut outcomes = outcomes.into_iter();
         let mut all = Vec::with_capacity(values.len());
         for value in values {
@@ -310,7 +310,9 @@ where
     ) -> Result<Vec<(K, Loaded<V>)>, LoadError<L::Error>> {
         let start = inner.cache.clock().now();
         let outcome = inner.in_time(inner.loader.load_many(keys.clone())).await;
-        keys.iter().for_each(|key| inner.note(key, outcome.is_ok()));
+        for key in &keys {
+            inner.note(key, outcome.is_ok());
+        }
         let took = inner.cache.clock().now().saturating_duration_since(start);
         Ok(outcome?.into_iter().map(|(key, value)| (key, inner.loaded(value, took))).collect())
     }

@@ -12,20 +12,20 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::cache::flight::{FlightError, Leader, Shared, SingleFlight};
+use crate::cache::flight::{FlightError, Join, Leader, Shared, SingleFlight};
 
 /// How the load of one key went, and whether this call began it.
 pub(super) type Outcome<V, X> = (Result<Result<Option<V>, X>, FlightError>, bool);
 
-/// Loads with one call of `load` those of `keys` that nobody else is loading, and waits for them and the others.
+/// Loads with one call of `fetch` those of `keys` that nobody else is loading, and waits for them and the others.
 ///
-/// `lead` is told of each key that is this call's to load: it returns what is to be done with the value, or the result if
+/// `claim` is told of each key that is this call's to load: it returns what is to be done with the value, or the result if
 /// there is no need to load.
 pub(super) async fn load<K, V, X, S, L, Fut>(
     flights: &SingleFlight<K, Result<Option<V>, X>>,
     keys: &[&K],
-    lead: impl Fn(&K, &mut Leader) -> Result<S, Result<Option<V>, X>>,
-    load: L,
+    claim: impl Fn(&K, &mut Leader) -> Result<S, Result<Option<V>, X>>,
+    fetch: L,
 ) -> Vec<Outcome<V, X>>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -35,28 +35,28 @@ where
     L: FnOnce(Vec<K>) -> Fut,
     Fut: Future<Output = Result<Vec<(K, V)>, X>> + Send + 'static,
 {
-    let (begin, begun) = oneshot::channel();
+    let (starter, begun) = oneshot::channel();
     let batch = Shared::new(all(begun));
     let ours = Mutex::new(Vec::new());
     let mut joins: Vec<_> = keys
         .iter()
         .map(|key| {
-            let (lead, batch, ours) = (&lead, &batch, &ours);
+            let (claim, batch, ours) = (&claim, &batch, &ours);
             flights
                 .run((*key).clone(), move |leader| {
-                    let led = lead(key, leader);
-                    if led.is_ok() {
+                    let claimed = claim(key, leader);
+                    if claimed.is_ok() {
                         ours.lock().unwrap_or_else(PoisonError::into_inner).push((*key).clone());
                     }
-                    one(batch.join(), (*key).clone(), led)
+                    one(batch.join(), (*key).clone(), claimed)
                 })
                 .without_hand_over()
         })
         .collect();
-    let led: Vec<_> = joins.iter().map(|join| join.leads()).collect();
+    let by_us: Vec<_> = joins.iter().map(Join::leads).collect();
     let ours = std::mem::take(&mut *ours.lock().unwrap_or_else(PoisonError::into_inner));
     if !ours.is_empty() {
-        let _ = begin.send(Box::pin(load(ours)));
+        let _ = starter.send(Box::pin(fetch(ours)));
     }
 
     let mut outcomes: Vec<_> = keys.iter().map(|_| None).collect();
@@ -73,7 +73,7 @@ where
         if waiting { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
-    outcomes.into_iter().flatten().zip(led).collect()
+    outcomes.into_iter().flatten().zip(by_us).collect()
 }
 
 /// A load of many keys, as they find it.
@@ -95,7 +95,7 @@ where
 async fn one<K, V, X, S>(
     batch: Option<Shared<Batch<K, V, X>>>,
     key: K,
-    led: Result<S, Result<Option<V>, X>>,
+    claimed: Result<S, Result<Option<V>, X>>,
 ) -> Result<Option<V>, X>
 where
     K: Hash + Eq + Send + Sync + 'static,
@@ -103,7 +103,7 @@ where
     X: Clone + Send + Sync + 'static,
     S: FnOnce(Option<&V>),
 {
-    let (store, batch) = match (led, batch) {
+    let (store, batch) = match (claimed, batch) {
         (Err(found), _) => return found,
         (Ok(store), Some(batch)) => (store, batch),
         (Ok(_), None) => return Ok(None),

@@ -69,7 +69,7 @@ pub struct WriteBehind<K, V, C> {
     cache: C,
     shared: Arc<Shared<K, V>>,
     /// Tells the writer when the last handle goes.
-    _handle: Arc<Open<K, V>>,
+    open: Arc<Open<K, V>>,
 }
 
 struct Shared<K, V> {
@@ -205,19 +205,19 @@ where
 
     /// Puts a write into the buffer. Nothing is awaited after that.
     async fn accept(&self, key: &K, change: Change<V>) -> Result<C::Right, WriterStopped> {
-        if let Some(right) = self.put(key, &change, None)? {
+        if let Some(right) = self.put(key, change.as_ref(), None)? {
             return Ok(right);
         }
         let place = self.shared.room.acquire().await.map_err(|_| WriterStopped)?;
         // With a place it is put in any case.
-        self.put(key, &change, Some(place))?.ok_or(WriterStopped)
+        self.put(key, change.as_ref(), Some(place))?.ok_or(WriterStopped)
     }
 
     /// Puts a write into the buffer, if its key has a place there or gets this one.
     fn put(
         &self,
         key: &K,
-        change: &Change<V>,
+        change: Option<&Arc<V>>,
         place: Option<SemaphorePermit<'_>>,
     ) -> Result<Option<C::Right>, WriterStopped> {
         let (right, own) = (self.cache.begin(key), key.clone());
@@ -230,7 +230,7 @@ where
             let Some(place) = place else { return Ok(None) };
             place.forget();
         }
-        let replaced = state.buffer.put(own, change.clone());
+        let replaced = state.buffer.put(own, change.cloned());
         drop(state);
         drop(replaced);
         self.shared.work.notify_one();
@@ -257,8 +257,8 @@ impl<K, V> Drop for Flushing<'_, K, V> {
 
 impl<K, V, C: Clone> Clone for WriteBehind<K, V, C> {
     fn clone(&self) -> Self {
-        let (shared, handle) = (Arc::clone(&self.shared), Arc::clone(&self._handle));
-        Self { cache: self.cache.clone(), shared, _handle: handle }
+        let (shared, open) = (Arc::clone(&self.shared), Arc::clone(&self.open));
+        Self { cache: self.cache.clone(), shared, open }
     }
 }
 
@@ -378,8 +378,8 @@ impl<C, W> WriteBehindBuilder<C, W> {
         let stopped = Stopped(Arc::clone(&shared));
         let writer = Writer { stopped, store: self.store, batch, delay, backoff, rng: self.rng };
         runtime.spawn(writer.run());
-        let handle = Arc::new(Open(Arc::clone(&shared)));
-        Ok(WriteBehind { cache: self.cache, shared, _handle: handle })
+        let open = Arc::new(Open(Arc::clone(&shared)));
+        Ok(WriteBehind { cache: self.cache, shared, open })
     }
 }
 
