@@ -5,6 +5,7 @@
 //!
 //! | cache | which entry leaves | for |
 //! |---|---|---|
+//! | [`SetCache`] | one of a few, that was not used again | many small entries, lookups on the hot path |
 //! | `LruCache` (feature `lru`) | the one whose last use is longest ago, exactly | small caches, behaviour that can be predicted |
 //! | `MokaCache` (feature `moka`) | one that is rarely asked for; old and idle ones | large caches, many threads, expiry |
 //!
@@ -60,11 +61,15 @@ use std::fmt::Debug;
 
 pub mod evict;
 mod expire;
+pub mod flight;
+pub mod load;
 #[cfg(feature = "lru")]
 mod lru;
 mod memory;
 #[cfg(feature = "moka")]
 mod moka;
+mod set;
+pub mod tier;
 
 pub use self::{
     expire::{Expiry, InvalidJitter},
@@ -75,6 +80,7 @@ pub use self::{
 pub use self::lru::LruCache;
 #[cfg(feature = "moka")]
 pub use self::moka::{MokaCache, MokaCacheBuilder};
+pub use self::set::{CapacityError, SetCache, SetCacheBuilder};
 
 /// Keeps a bounded number of values by key, in memory, for many threads.
 ///

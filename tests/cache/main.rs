@@ -1,5 +1,9 @@
-//! The caches, through their public interface.
+//! Caches, as their users see them.
 
 mod expiry;
+mod flight;
+mod loading;
+mod read_through;
 mod soak;
+mod stale;
 mod support;

@@ -5,16 +5,36 @@
 
 use std::{fmt, sync::Arc};
 
+use self::adaptive::Shared;
+
+mod adaptive;
 mod fifo;
+mod gdsf;
+mod ghost;
+mod hash;
+mod lfu;
 mod list;
 mod lru;
+mod marks;
+mod recall;
 mod refuse;
+mod s3_fifo;
+mod sieve;
+mod simulation;
+mod weights;
 
-pub use self::{fifo::Fifo, list::Lists, lru::Lru, refuse::NoEviction};
+pub use self::{
+    adaptive::Adaptive, fifo::Fifo, gdsf::Gdsf, ghost::Ghost, hash::short, lfu::Lfu, list::Lists, lru::Lru,
+    marks::Marks, recall::Recall, refuse::NoEviction, s3_fifo::S3Fifo, sieve::Sieve, simulation::Simulation,
+};
 
 /// The place of an entry in its shard's table. Slots are dense: the lowest free one is near, and those of entries that have
 /// left are used again. A shard has fewer than 2³¹.
 pub type Slot = u32;
+
+/// How many entries a policy spares at most before it gives one up that should have been spared: no eviction takes longer.
+/// Where half of the entries that it looks at are to be spared this never happens, and where 95 % are, once in 500,000 times.
+const PATIENCE: usize = 256;
 
 /// Decides which entry leaves.
 ///
@@ -134,23 +154,42 @@ type Factory = dyn Fn(u64) -> Box<dyn Evict> + Send + Sync;
 ///
 /// | policy | which entry leaves |
 /// |---|---|
+/// | [`adaptive`](Self::adaptive), the default | what serves this traffic best: it tries several ways on a sample |
 /// | [`fifo`](Self::fifo) | the one that came first |
 /// | [`lru`](Self::lru) | the one whose last use is longest ago |
+/// | [`lfu`](Self::lfu) | the one that was used least often, lately |
+/// | [`sieve`](Self::sieve) | the next one that was not used since it was last looked at |
+/// | [`s3_fifo`](Self::s3_fifo) | one that was not used twice while it was new; in the end others |
+/// | [`w_tiny_lfu`](Self::w_tiny_lfu) | one that was seen less often than those in the main part, unless it is new |
+/// | [`gdsf`](Self::gdsf) | the one of the fewest uses for its weight |
 /// | [`none`](Self::none) | none: newcomers are refused when the cache is full |
 /// | [`custom`](Self::custom) | what a policy of your own says |
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Eviction(Kind);
 
-#[derive(Clone, Default)]
 enum Kind {
-    #[default]
+    Adaptive(Arc<Shared>),
     Fifo,
     Lru,
+    Lfu,
+    Sieve,
+    S3Fifo,
+    Gdsf,
     NoEviction,
     Custom(Arc<Factory>),
 }
 
 impl Eviction {
+    /// Chooses between rules of S3-FIFO and of W-TinyLFU, by what the traffic is like: [`Adaptive`].
+    pub fn adaptive() -> Self {
+        Self(Kind::Adaptive(Shared::adaptive()))
+    }
+
+    /// W-TinyLFU, with a window that is sized by what the traffic is like: [`Adaptive::w_tiny_lfu`].
+    pub fn w_tiny_lfu() -> Self {
+        Self(Kind::Adaptive(Shared::w_tiny_lfu()))
+    }
+
     /// First in, first out: [`Fifo`].
     pub fn fifo() -> Self {
         Self(Kind::Fifo)
@@ -159,6 +198,26 @@ impl Eviction {
     /// Least recently used, exactly: [`Lru`].
     pub fn lru() -> Self {
         Self(Kind::Lru)
+    }
+
+    /// Least frequently used, with ageing: [`Lfu`].
+    pub fn lfu() -> Self {
+        Self(Kind::Lfu)
+    }
+
+    /// SIEVE: [`Sieve`].
+    pub fn sieve() -> Self {
+        Self(Kind::Sieve)
+    }
+
+    /// S3-FIFO: [`S3Fifo`].
+    pub fn s3_fifo() -> Self {
+        Self(Kind::S3Fifo)
+    }
+
+    /// Greedy dual size frequency, for entries of different weights: [`Gdsf`].
+    pub fn gdsf() -> Self {
+        Self(Kind::Gdsf)
     }
 
     /// Newcomers are refused when the cache is full: [`NoEviction`].
@@ -181,10 +240,38 @@ impl Eviction {
     #[allow(dead_code, reason = "the memory cache is its user")]
     pub(crate) fn policy(&self, capacity: u64) -> Policy {
         match &self.0 {
+            Kind::Adaptive(shared) => Policy::Adaptive(Adaptive::one_of_many(capacity, Arc::clone(shared))),
             Kind::Fifo => Policy::Fifo(Fifo::new()),
             Kind::Lru => Policy::Lru(Lru::new()),
+            Kind::Lfu => Policy::Lfu(Lfu::new()),
+            Kind::Sieve => Policy::Sieve(Sieve::new()),
+            Kind::S3Fifo => Policy::S3Fifo(S3Fifo::new(capacity)),
+            Kind::Gdsf => Policy::Gdsf(Gdsf::new()),
             Kind::NoEviction => Policy::NoEviction(NoEviction::new()),
             Kind::Custom(factory) => Policy::Custom(factory(capacity)),
+        }
+    }
+}
+
+impl Default for Eviction {
+    fn default() -> Self {
+        Self::adaptive()
+    }
+}
+
+impl Clone for Kind {
+    fn clone(&self) -> Self {
+        match self {
+            // The clone is for another cache, with traffic of its own.
+            Self::Adaptive(shared) => Self::Adaptive(shared.anew()),
+            Self::Fifo => Self::Fifo,
+            Self::Lru => Self::Lru,
+            Self::Lfu => Self::Lfu,
+            Self::Sieve => Self::Sieve,
+            Self::S3Fifo => Self::S3Fifo,
+            Self::Gdsf => Self::Gdsf,
+            Self::NoEviction => Self::NoEviction,
+            Self::Custom(factory) => Self::Custom(Arc::clone(factory)),
         }
     }
 }
@@ -192,8 +279,13 @@ impl Eviction {
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Adaptive(_) => "Adaptive",
             Self::Fifo => "Fifo",
             Self::Lru => "Lru",
+            Self::Lfu => "Lfu",
+            Self::Sieve => "Sieve",
+            Self::S3Fifo => "S3Fifo",
+            Self::Gdsf => "Gdsf",
             Self::NoEviction => "NoEviction",
             Self::Custom(_) => "Custom",
         })
@@ -204,8 +296,13 @@ impl fmt::Debug for Kind {
 #[derive(Debug)]
 #[allow(dead_code, reason = "the memory cache is its user")]
 pub(crate) enum Policy {
+    Adaptive(Adaptive),
     Fifo(Fifo),
     Lru(Lru),
+    Lfu(Lfu),
+    Sieve(Sieve),
+    S3Fifo(S3Fifo),
+    Gdsf(Gdsf),
     NoEviction(NoEviction),
     Custom(Box<dyn Evict>),
 }
@@ -213,8 +310,13 @@ pub(crate) enum Policy {
 macro_rules! each {
     ($policy:expr, $evict:ident => $call:expr) => {
         match $policy {
+            Policy::Adaptive($evict) => $call,
             Policy::Fifo($evict) => $call,
             Policy::Lru($evict) => $call,
+            Policy::Lfu($evict) => $call,
+            Policy::Sieve($evict) => $call,
+            Policy::S3Fifo($evict) => $call,
+            Policy::Gdsf($evict) => $call,
             Policy::NoEviction($evict) => $call,
             Policy::Custom($evict) => $call,
         }
@@ -262,3 +364,6 @@ impl Evict for Policy {
         each!(self, policy => policy.resize(capacity));
     }
 }
+
+#[cfg(test)]
+mod tests;

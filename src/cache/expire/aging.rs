@@ -79,6 +79,10 @@ impl Aging {
         (now, self.expiry.life(now, hash, ttl))
     }
 
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// What wakes the maintenance.
     pub(crate) fn alarm(&self) -> &Arc<Alarm> {
         &self.alarm

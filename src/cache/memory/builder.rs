@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash},
     num::NonZero,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -134,9 +134,8 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
             .map(|_| {
-                let index = Arc::new(Index::new());
-                let shard = Shard::new(self.eviction.policy(share), Arc::clone(&index), share, weighted);
-                Place { index, lock: Striped::new(shard, cores) }
+                let shard = Shard::new(self.eviction.policy(share), share, weighted);
+                Place { index: Index::new(), lock: Striped::new(shard, cores) }
             })
             .collect();
         let exclusive_hits = shards[0].lock.read().exclusive_hits();
@@ -150,6 +149,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 weigher: self.weigher,
                 listener: self.listener,
                 aging: Aging::new(self.expiry, self.clock),
+                loads: OnceLock::new(),
             }),
         }
     }

@@ -61,6 +61,10 @@ impl Leases {
         }
     }
 
+    fn contains(&self, hash: u64, id: u64) -> bool {
+        self.live.find(hash, |lease| *lease == (hash, id)).is_some()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.live.len()
@@ -95,6 +99,21 @@ where
     pub fn commit_with(mut self, value: V, keep: &Keep) -> bool {
         let Some(key) = self.key.take() else { return false };
         self.cache.put(key, value, self.hash, keep, Some(self.id))
+    }
+
+    /// Takes the value of the key out, as a load has found that there is none, unless the lease is void; whether it was
+    /// valid.
+    pub fn commit_absence(mut self) -> bool {
+        let Some(key) = self.key.take() else { return false };
+        self.cache.take_out(&key, self.hash, Some(self.id)).is_some()
+    }
+}
+
+impl<K, V, S> Lease<K, V, S> {
+    /// Says later on whether the lease is still valid: neither void nor committed nor dropped.
+    pub(in crate::cache) fn watch(&self) -> impl Fn() -> bool + use<K, V, S> {
+        let (cache, hash, id) = (self.cache.clone(), self.hash, self.id);
+        move || cache.shard(hash).read().leases.contains(hash, id)
     }
 }
 

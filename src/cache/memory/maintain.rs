@@ -93,7 +93,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut now = inner.aging.now();
         let end = now.saturating_add(nanos(budget));
         let mut next: Option<u64> = None;
-        for Place { lock, .. } in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             loop {
                 let (due, spare) = {
                     let shard = lock.read();
@@ -112,7 +112,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
                     return Left::More;
                 }
                 let mut out = Outgoing::new();
-                lock.write().expire(now, &mut { SLICE }, &mut out);
+                lock.write().expire(index, now, &mut { SLICE }, &mut out);
                 out.settle(inner.listener.as_ref());
                 now = inner.aging.now();
             }

@@ -4,7 +4,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use self::{
@@ -20,7 +20,9 @@ use super::{
     Cache,
     evict::Eviction,
     expire::{Aging, Life},
+    load::Loads,
 };
+use crate::time::Clock;
 
 mod budget;
 mod builder;
@@ -54,7 +56,7 @@ pub struct MemoryCache<K, V, S = RandomState> {
 
 /// A shard, and the way to it.
 struct Place<K, V> {
-    index: Arc<Index>,
+    index: Index,
     lock: Striped<Shard<K, V>>,
 }
 
@@ -67,6 +69,8 @@ struct Inner<K, V, S> {
     weigher: Option<Weigher<K, V>>,
     listener: Option<Listener<K, V>>,
     aging: Aging,
+    /// What is being loaded, from the first load on.
+    loads: OnceLock<Loads<K, V>>,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -102,12 +106,12 @@ where
         let idle = aging.idle();
         let place = self.shard_and_index(hash);
         let (value, deadline) = if self.inner.exclusive_hits {
-            Self::get_exclusive(&place.lock, hash, key, idle)?
+            Self::get_exclusive(place, hash, key, idle)?
         } else {
             let hint = place.index.hint(low(hash));
             let shard = place.lock.read();
             let found = match hint.and_then(|slot| shard.check_hint(slot, key)) {
-                None => shard.find(hash, key),
+                None => shard.find(&place.index, hash, key),
                 found => found,
             };
             let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
@@ -125,19 +129,14 @@ where
     }
 
     #[inline(never)]
-    fn get_exclusive<Q>(
-        lock: &Striped<Shard<K, V>>,
-        hash: u64,
-        key: &Q,
-        idle: Option<(u64, u64)>,
-    ) -> Option<(V, u64)>
+    fn get_exclusive<Q>(place: &Place<K, V>, hash: u64, key: &Q, idle: Option<(u64, u64)>) -> Option<(V, u64)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
         V: Clone,
     {
-        let mut shard = lock.write();
-        let found = shard.find(hash, key);
+        let mut shard = place.lock.write();
+        let found = shard.find(&place.index, hash, key);
         let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
         let found = found.map(|(slot, value)| (slot, value.clone()));
         shard.count(found.is_some());
@@ -155,8 +154,10 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        let (_, value) = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        let (_, value) =
+            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
         Some(value.clone())
     }
 
@@ -168,8 +169,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let shard = self.shard(hash).read();
-        shard.find(hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
+        let place = self.shard_and_index(hash);
+        let shard = place.lock.read();
+        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -191,20 +193,33 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.hash(key);
+        self.take_out(key, self.hash(key), None).flatten()
+    }
+
+    /// Takes a value out, unless a lease is given which is void.
+    #[allow(clippy::option_option, reason = "what was there, if the lease was valid")]
+    pub(super) fn take_out<Q>(&self, key: &Q, hash: u64, lease: Option<u64>) -> Option<Option<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let now = self.now();
         let removed = {
-            let mut shard = self.shard(hash).write();
+            let place = self.shard_and_index(hash);
+            let mut shard = place.lock.write();
+            if lease.is_some_and(|id| !shard.leases.end(hash, id)) {
+                return None;
+            }
             shard.leases.void(hash);
-            let (slot, _) = shard.find(hash, key)?;
+            let Some((slot, _)) = shard.find(&place.index, hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
         };
-        let (key, value, cause) = removed?;
+        let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
             listener(&key, &value, cause);
         }
-        (cause == Cause::Removed).then_some(value)
+        Some((cause == Cause::Removed).then_some(value))
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
@@ -215,7 +230,8 @@ where
         let mut newcomer = Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS) };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let lock = self.shard(hash);
+        let Place { index, lock } = self.shard_and_index(hash);
+        let leased = lease.is_some();
         let mut lease = lease;
         let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
@@ -223,14 +239,16 @@ where
             if let Some(id) = lease.take()
                 && !shard.leases.end(hash, id)
             {
+                drop(shard);
+                out.settle(inner.listener.as_ref());
                 return false;
             }
-            shard.expire(now, &mut steps, &mut out);
-            let old = shard.find(hash, &newcomer.key).map(|(slot, _)| slot);
+            shard.expire(index, now, &mut steps, &mut out);
+            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
             if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
                 shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
                     out.push(key, value, Cause::Replaced);
                 }
                 shard.counts.refused += 1;
@@ -241,7 +259,7 @@ where
                 return true;
             }
             shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(old, newcomer, &inner.budget, &mut out) {
+            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
                 Inserted::Done => {
                     drop(shard);
                     life.inspect(|life| inner.aging.alarm().note(life.deadline));
@@ -254,12 +272,18 @@ where
                 }
                 Inserted::Starved(back, missing) => {
                     newcomer = back;
+                    // What happens to the key before the next attempt voids it as before.
+                    lease = leased.then(|| shard.leases.begin(hash));
                     drop(shard);
                     grant.amount = self.gather(hash, missing, &mut out);
                 }
             }
         }
-        lock.write().counts.refused += 1;
+        {
+            let mut shard = lock.write();
+            shard.counts.refused += 1;
+            lease.map(|id| shard.leases.end(hash, id));
+        }
         out.push(newcomer.key, newcomer.value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
@@ -279,11 +303,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let mut shard = inner.shards[other].lock.write();
+                let Place { index, lock } = &inner.shards[other];
+                let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(part.min(wanted), out);
+                gathered += shard.yield_quota(index, part.min(wanted), out);
             }
         }
         gathered
@@ -319,9 +344,9 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for Place { lock, .. } in &inner.shards {
+        for Place { index, lock } in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(policy);
+            let (slab, quota) = lock.write().clear(index, policy);
             inner.budget.release(quota);
             for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
@@ -371,6 +396,14 @@ impl<K, V, S> MemoryCache<K, V, S> {
             stats.weight += shard.weight();
         }
         stats
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.inner.aging.clock()
+    }
+
+    pub(super) fn loads(&self) -> &Loads<K, V> {
+        self.inner.loads.get_or_init(Loads::new)
     }
 
     #[inline]

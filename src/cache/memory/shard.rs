@@ -1,6 +1,6 @@
 //! A part of the table: told the hash and the time, and under a lock of its own.
 
-use std::{borrow::Borrow, mem, sync::Arc};
+use std::{borrow::Borrow, mem};
 
 use super::{
     super::{
@@ -23,7 +23,6 @@ const SPARE: usize = 64;
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     slab: Slab<K, V>,
-    index: Arc<Index>,
     policy: Policy,
     /// The weight of the entries, and how much they may weigh.
     weight: u64,
@@ -86,10 +85,9 @@ fn spread(hash: u32) -> u64 {
 
 impl<K, V> Shard<K, V> {
     /// An empty shard. `share` is what it may expect of the capacity.
-    pub(super) fn new(policy: Policy, index: Arc<Index>, share: u64, weighted: bool) -> Self {
+    pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
         Self {
             slab: Slab::new(),
-            index,
             policy,
             weight: 0,
             quota: 0,
@@ -114,12 +112,12 @@ impl<K, V> Shard<K, V> {
     }
 
     #[inline(always)]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<(Slot, &V)>
+    pub(super) fn find<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.index.find(low(hash), |slot| {
+        index.find(low(hash), |slot| {
             let (found, value) = self.slab.get(slot)?;
             (found.borrow() == key).then_some((slot, value))
         })
@@ -157,9 +155,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
-    pub(super) fn expire(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+    pub(super) fn expire(&mut self, index: &Index, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
         while let Some(slot) = self.timers.expired(now, steps) {
-            if let Some((key, value)) = self.remove(slot, Cause::Expired) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Expired) {
                 out.push(key, value, Cause::Expired);
             }
         }
@@ -197,32 +195,32 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
-    fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
+    fn unlink(&mut self, index: &Index, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
         let (hash, key, value) = self.slab.remove(slot)?;
-        self.index.remove(hash, slot);
+        index.remove(hash, slot);
         self.weight -= weight;
         self.timers.clear(slot);
         Some((key, value))
     }
 
     /// Takes an entry out, for another reason than to make room.
-    pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
+    pub(super) fn remove(&mut self, index: &Index, slot: Slot, cause: Cause) -> Option<(K, V)> {
         let hash = self.slab.hash(slot)?;
         self.policy.remove(slot, spread(hash));
         match cause {
             Cause::Expired => self.counts.expired += 1,
             _ => self.counts.removed += 1,
         }
-        self.unlink(slot)
+        self.unlink(index, slot)
     }
 
     /// Lets one entry go, to make room for `newcomer`.
-    fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
+    fn evict(&mut self, index: &Index, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
         let victim = self.policy.evict(newcomer, weight);
         if let Victim::Slot(slot) = victim {
             // A policy of the user's may name any slot.
-            let Some((key, value)) = self.unlink(slot) else { return Victim::Refuse };
+            let Some((key, value)) = self.unlink(index, slot) else { return Victim::Refuse };
             self.counts.evicted += 1;
             out.push(key, value, Cause::Evicted);
         }
@@ -230,7 +228,14 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Evicts until `weight` more fits.
-    fn make_room(&mut self, hash: u32, weight: u64, budget: &Budget, out: &mut Outgoing<K, V>) -> Room {
+    fn make_room(
+        &mut self,
+        index: &Index,
+        hash: u32,
+        weight: u64,
+        budget: &Budget,
+        out: &mut Outgoing<K, V>,
+    ) -> Room {
         loop {
             let need = self.weight.saturating_add(weight);
             let full = self.slab.len() >= index::MOST;
@@ -247,7 +252,7 @@ impl<K, V> Shard<K, V> {
                     return Room::Starved(weight - self.quota);
                 }
             }
-            match self.evict(spread(hash), weight, out) {
+            match self.evict(index, spread(hash), weight, out) {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
@@ -261,11 +266,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
-    pub(super) fn yield_quota(&mut self, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
+    pub(super) fn yield_quota(&mut self, index: &Index, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
         let given = wanted.min(self.quota);
         let quota = self.quota - given;
         while self.weight > quota {
-            if !matches!(self.evict(0, 0, out), Victim::Slot(_)) {
+            if !matches!(self.evict(index, 0, 0, out), Victim::Slot(_)) {
                 break;
             }
         }
@@ -290,6 +295,7 @@ impl<K, V> Shard<K, V> {
     /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
     pub(super) fn insert(
         &mut self,
+        index: &Index,
         old: Option<Slot>,
         newcomer: Newcomer<K, V>,
         budget: &Budget,
@@ -303,24 +309,24 @@ impl<K, V> Shard<K, V> {
                 return self.replace(slot, weight, newcomer, out);
             }
             // It does not stay in any case, and makes most of the room.
-            if let Some((key, value)) = self.remove(slot, Cause::Replaced) {
+            if let Some((key, value)) = self.remove(index, slot, Cause::Replaced) {
                 self.counts.removed -= 1;
                 self.counts.replaced += 1;
                 out.push(key, value, Cause::Replaced);
             }
         }
-        match self.make_room(hash, newcomer.weight, budget, out) {
+        match self.make_room(index, hash, newcomer.weight, budget, out) {
             Room::Made => {}
             Room::Refused => return Inserted::Refused(newcomer),
             Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
         }
-        if self.slab.vacant() >= self.index.limit() {
-            self.grow(budget);
+        if self.slab.vacant() >= index.limit() {
+            self.grow(index, budget);
         }
         let slot = self.slab.vacant() as Slot;
         self.policy.insert(slot, spread(hash), newcomer.weight);
         self.slab.insert(hash, newcomer.key, newcomer.value);
-        self.index.insert(hash, slot);
+        index.insert(hash, slot);
         self.weight += newcomer.weight;
         self.counts.insertions += 1;
         if let Some(weights) = &mut self.weights {
@@ -354,7 +360,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Makes room for more slots: several times as many, but not many more than there can be.
-    fn grow(&mut self, budget: &Budget) {
+    fn grow(&mut self, index: &Index, budget: &Budget) {
         let slots = self.slab.slots();
         let limit = if self.weights.is_none() {
             let most = usize::try_from(self.quota.max(budget.fair())).unwrap_or(usize::MAX);
@@ -365,14 +371,14 @@ impl<K, V> Shard<K, V> {
             (2 * slots).max(FIRST)
         };
         let limit = limit.max(slots + 1).min(index::MOST);
-        self.index.grow(limit, self.slab.hashes());
+        index.grow(limit, self.slab.hashes());
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
-    pub(super) fn clear(&mut self, policy: Policy) -> (Slab<K, V>, u64) {
+    pub(super) fn clear(&mut self, index: &Index, policy: Policy) -> (Slab<K, V>, u64) {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
-        self.index.clear();
+        index.clear();
         self.weight = 0;
         let quota = mem::take(&mut self.quota);
         (self.reset(policy), quota)

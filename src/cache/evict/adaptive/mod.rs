@@ -1,0 +1,198 @@
+//! Policies that choose their rules by what the traffic is like.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+use self::{
+    segments::{Rules, Segments},
+    trial::{Trial, sampled},
+};
+use super::{Evict, Slot, Victim, short};
+
+mod segments;
+mod trial;
+
+/// What the shards of a cache have in common: the trial, and what came of it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    rules: &'static [Rules],
+    trial: Mutex<Trial>,
+    chosen: AtomicUsize,
+    limit: AtomicU32,
+    /// The capacities of all shards.
+    capacity: AtomicU64,
+}
+
+/// Rules of S3-FIFO, and of W-TinyLFU.
+const ADAPTIVE: &[Rules] = &[
+    Rules { window: 102, promote: 1, contest: None, easy: 0, ghost: true },
+    Rules { window: 307, promote: 1, contest: None, easy: 0, ghost: true },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: true },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 7, ghost: false },
+];
+
+/// Rules of W-TinyLFU, with different windows.
+const W_TINY_LFU: &[Rules] = &[
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: false },
+    Rules { window: 51, promote: 0, contest: Some(0), easy: 0, ghost: false },
+    Rules { window: 205, promote: 0, contest: Some(0), easy: 0, ghost: false },
+    Rules { window: 614, promote: 0, contest: Some(0), easy: 0, ghost: false },
+];
+
+impl Shared {
+    pub(super) fn adaptive() -> Arc<Self> {
+        Self::new(ADAPTIVE)
+    }
+
+    pub(super) fn w_tiny_lfu() -> Arc<Self> {
+        Self::new(W_TINY_LFU)
+    }
+
+    /// The like for another cache.
+    pub(super) fn anew(&self) -> Arc<Self> {
+        Self::new(self.rules)
+    }
+
+    fn new(rules: &'static [Rules]) -> Arc<Self> {
+        Arc::new(Self {
+            rules,
+            trial: Mutex::new(Trial::new(rules)),
+            chosen: AtomicUsize::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            capacity: AtomicU64::new(0),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity.load(Relaxed)
+    }
+
+    fn rules(&self) -> &'static Rules {
+        &self.rules[self.chosen.load(Relaxed)]
+    }
+}
+
+/// Chooses between ways to evict by what the traffic is like.
+///
+/// No fixed policy is good at everything. So this one plays several on a sample of the keys, at most one in 64 where there is
+/// much traffic, and takes the one which hits most, as soon as its lead is beyond chance. All of them are
+/// rules for one structure: a window in which newcomers begin, a main queue in which hits are worth more rounds, a
+/// [`Recall`](super::Recall) that knows what left, and how often it was seen. A change of rules moves no
+/// entry.
+///
+/// 19 bytes an entry, and some 100 KiB for the trials of a cache; a hit counts, and one in a sample is noted.
+#[derive(Debug)]
+pub struct Adaptive {
+    segments: Segments,
+    heard: Heard,
+    shared: Arc<Shared>,
+    capacity: u64,
+}
+
+/// The slots of sampled hits, which the trial is to be told of at the next miss. When there is no more room they are lost: then
+/// there is little to gain.
+#[derive(Debug)]
+struct Heard {
+    slots: Box<[AtomicU32]>,
+    len: AtomicUsize,
+    limit: u32,
+}
+
+const ROOM: usize = 64;
+
+impl Adaptive {
+    /// A policy for the only shard of a cache, which chooses between rules of S3-FIFO and of W-TinyLFU.
+    pub fn new(capacity: u64) -> Self {
+        Self::one_of_many(capacity, Shared::adaptive())
+    }
+
+    /// A policy for the only shard of a cache: W-TinyLFU, which chooses the size of its window.
+    pub fn w_tiny_lfu(capacity: u64) -> Self {
+        Self::one_of_many(capacity, Shared::w_tiny_lfu())
+    }
+
+    /// A policy for one of several shards.
+    pub(super) fn one_of_many(capacity: u64, shared: Arc<Shared>) -> Self {
+        shared.capacity.fetch_add(capacity, Relaxed);
+        let slots = (0..ROOM).map(|_| AtomicU32::new(0)).collect();
+        let heard = Heard { slots, len: AtomicUsize::new(0), limit: shared.limit.load(Relaxed) };
+        Self { segments: Segments::new(capacity), heard, shared, capacity }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hits(&self, slot: Slot) -> u8 {
+        self.segments.hits(slot)
+    }
+
+    /// Tells the trial of the hits since the last miss, and of the miss. If another shard is there, that has to wait.
+    #[inline]
+    fn tell(&mut self, hash: u32, weight: u64) {
+        if *self.heard.len.get_mut() > 0 || sampled(hash, self.heard.limit) {
+            self.tell_trial(hash, weight);
+        }
+    }
+
+    #[inline(never)]
+    fn tell_trial(&mut self, hash: u32, weight: u64) {
+        let Ok(mut trial) = self.shared.trial.try_lock() else { return };
+        trial.resize(self.shared.capacity.load(Relaxed));
+        let len = std::mem::take(self.heard.len.get_mut()).min(ROOM);
+        for slot in &mut self.heard.slots[..len] {
+            let (hash, weight) = self.segments.entry(*slot.get_mut());
+            trial.request(hash, weight);
+        }
+        trial.request(hash, weight);
+        self.heard.limit = trial.limit();
+        self.shared.limit.store(trial.limit(), Relaxed);
+        self.shared.chosen.store(trial.chosen(), Relaxed);
+    }
+}
+
+impl Evict for Adaptive {
+    #[inline]
+    fn touch(&self, slot: Slot, hash: u64) {
+        self.segments.touch(slot);
+        if sampled(short(hash), self.heard.limit) && self.heard.len.load(Relaxed) < ROOM {
+            let at = self.heard.len.fetch_add(1, Relaxed);
+            if let Some(heard) = self.heard.slots.get(at) {
+                heard.store(slot, Relaxed);
+            }
+        }
+    }
+
+    #[inline]
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+        let hash = short(hash);
+        self.tell(hash, weight);
+        self.segments.insert(slot, hash, weight, self.shared.rules());
+    }
+
+    fn reweigh(&mut self, slot: Slot, _: u64, weight: u64) {
+        self.segments.reweigh(slot, weight);
+    }
+
+    #[inline]
+    fn remove(&mut self, slot: Slot, _: u64) {
+        self.segments.remove(slot);
+    }
+
+    #[inline]
+    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
+        self.segments.evict(short(newcomer), self.shared.rules())
+    }
+
+    fn resize(&mut self, capacity: u64) {
+        self.shared.capacity.fetch_add(capacity.wrapping_sub(self.capacity), Relaxed);
+        self.capacity = capacity;
+        self.segments.resize(capacity);
+    }
+}
+
+impl Drop for Adaptive {
+    fn drop(&mut self) {
+        self.shared.capacity.fetch_sub(self.capacity, Relaxed);
+    }
+}

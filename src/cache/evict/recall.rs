@@ -1,0 +1,164 @@
+//! How often hashes were seen lately, and which left last.
+
+use std::hint::black_box;
+
+use super::{
+    ghost::{pull, push},
+    hash::{double, fingerprint, first_len, index},
+};
+
+/// Remembers how often hashes were seen lately, and which entries left last, in 5⅓ bytes for each entry. All that it knows of a
+/// hash lies in one cache line.
+///
+/// A count-min sketch of 4-bit counters, 80 for each 12 entries, beside a [`Ghost`](super::Ghost) for as many. An estimate is
+/// at most 15, and rather too high than too low. All counters are halved when ten times as many hashes were seen as there are
+/// entries; each line is so when it is next looked at, and nothing takes longer than O(1). Hashes are [`short`](super::short).
+///
+/// Sources: Einziger, Friedman, Manes, "`TinyLFU`: A Highly Efficient Cache Admission Policy", 2017; the layout in blocks is
+/// Caffeine's.
+///
+/// ```
+/// use buttress::cache::evict::{Recall, short};
+///
+/// let mut recall = Recall::new(1000);
+/// (0..3).for_each(|_| recall.see(short(0x5eed), 1));
+/// assert_eq!((recall.seen(short(0x5eed)), recall.seen(short(0xbeef))), (3, 0));
+/// recall.leave(short(0x5eed));
+/// assert!(recall.back(short(0x5eed)), "it left lately");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Recall {
+    lines: Vec<Line>,
+    /// How often all counters were halved, modulo 16.
+    epoch: u64,
+    /// What was seen since, half of what was seen before that, and so on.
+    sightings: u64,
+    /// The sightings after which counters are halved.
+    period: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line {
+    /// The last of the counters is the line's epoch.
+    words: [u64; 5],
+    left: [u16; ENTRIES],
+}
+
+/// Those that a line is for.
+const ENTRIES: usize = 12;
+const ROWS: usize = 4;
+/// Counters of a row.
+const ROW: u64 = 20;
+const LAST: u64 = ROW * ROWS as u64 - 1;
+const MAX: u64 = 15;
+/// Sightings for each entry between two halvings: Caffeine's.
+const SAMPLES: u64 = 10;
+
+impl Recall {
+    /// A memory that will grow to at most about `capacity` entries in steps of two: its first size is chosen so.
+    pub fn new(capacity: u64) -> Self {
+        let empty = Line { words: [0; 5], left: [0; ENTRIES] };
+        let lines = vec![empty; first_len(capacity.div_ceil(ENTRIES as u64))];
+        Self { lines, epoch: 0, sightings: 0, period: 64 }
+    }
+
+    /// Has room for this many entries from now on.
+    #[inline]
+    pub fn grow(&mut self, entries: usize) {
+        while entries > self.lines.len() * ENTRIES {
+            double(&mut self.lines);
+        }
+        self.period = (entries as u64).saturating_mul(SAMPLES).max(self.period);
+    }
+
+    /// How often a hash was seen: 0 to 15.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "at most 15")]
+    pub fn seen(&self, hash: u32) -> u8 {
+        let line = &self.lines[index(hash, self.lines.len())];
+        (line.least(places(hash)) >> line.behind(self.epoch).min(4)) as u8
+    }
+
+    /// A hash was seen so many times.
+    #[inline]
+    pub fn see(&mut self, hash: u32, times: u8) {
+        let at = index(hash, self.lines.len());
+        let line = &mut self.lines[at];
+        let behind = line.behind(self.epoch);
+        if behind > 0 {
+            line.age(behind.min(4), self.epoch);
+        }
+        let places = places(hash);
+        let old = line.least(places);
+        let new = (old + u64::from(times)).min(MAX);
+        for (word, shift) in places {
+            let word = &mut line.words[word];
+            if *word >> shift & MAX < new {
+                *word = *word & !(MAX << shift) | new << shift;
+            }
+        }
+        self.sightings += new - old;
+        if self.sightings >= self.period {
+            self.sightings /= 2;
+            self.epoch = (self.epoch + 1) & MAX;
+        }
+    }
+
+    /// An entry left.
+    #[inline]
+    pub fn leave(&mut self, hash: u32) {
+        let at = index(hash, self.lines.len());
+        push(&mut self.lines[at].left, fingerprint(hash));
+    }
+
+    /// Has the line of a hash fetched which is asked for soon.
+    #[inline]
+    pub(super) fn warm(&self, hash: u32) {
+        black_box(self.lines[index(hash, self.lines.len())].left[0]);
+    }
+
+    /// Forgets that an entry left. Whether it had, lately.
+    #[inline]
+    pub fn back(&mut self, hash: u32) -> bool {
+        let at = index(hash, self.lines.len());
+        pull(&mut self.lines[at].left, fingerprint(hash))
+    }
+}
+
+impl Line {
+    /// How many halvings this has missed. Sixteen are not told from none, but a line is looked at many times between two.
+    #[inline]
+    fn behind(&self, epoch: u64) -> u64 {
+        epoch.wrapping_sub(self.words[4] >> 60) & MAX
+    }
+
+    #[inline]
+    fn least(&self, places: [(usize, u64); ROWS]) -> u64 {
+        places.iter().fold(MAX, |least, &(word, shift)| least.min(self.words[word] >> shift & MAX))
+    }
+
+    /// Halves each counter so many times.
+    #[inline(never)]
+    fn age(&mut self, times: u64, epoch: u64) {
+        let kept = (MAX >> times) * 0x1111_1111_1111_1111;
+        for word in &mut self.words {
+            *word = *word >> times & kept;
+        }
+        self.words[4] = self.words[4] & (u64::MAX >> 4) | epoch << 60;
+    }
+}
+
+/// The word of a line, and the shift in it, where each row counts a hash.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "below the number of words")]
+fn places(hash: u32) -> [(usize, u64); ROWS] {
+    let bits = (u64::from(hash) ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    std::array::from_fn(|row| {
+        let byte = bits >> (32 + 8 * row) & 0xff;
+        let at = row as u64 * ROW + (byte * ROW >> 8);
+        // The place of the epoch.
+        let at = at.min(LAST - 1);
+        ((at / 16) as usize, at % 16 * 4)
+    })
+}
