@@ -2,8 +2,10 @@
 
 mod expiry;
 mod flight;
+mod layer;
 mod loading;
 mod read_through;
-mod soak;
 mod stale;
+mod soak;
 mod support;
+mod write;

@@ -174,7 +174,8 @@ async fn the_last_handle_closes_the_file() {
     let ticket = miss(&disk, 1).await;
     disk.fill(&1, &"one".to_owned(), None, ticket).await.unwrap();
     drop(disk);
-    crate::support::until("it is closed", async || builder(&folder).open::<u32, String>().await.is_ok()).await;
+    crate::support::until("it is closed", async || builder(&folder).open::<u32, String>().await.is_ok())
+        .await;
     crate::support::until("and again", async || {
         let Ok(disk) = builder(&folder).open().await else { return false };
         value(&disk, 1).await.as_deref() == Some("one")

@@ -32,7 +32,8 @@ struct World {
 fn no_reader_sees_what_was_changed_before_it_asked() {
     let (mut reads, mut changes, mut hits) = (0, 0, 0);
     for seed in 0..SEEDS {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (r, c, h) = runtime.block_on(play(seed));
         (reads, changes, hits) = (reads + r, changes + c, hits + h);
     }

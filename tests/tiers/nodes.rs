@@ -92,7 +92,9 @@ async fn a_node_ignores_what_it_says_itself_and_what_makes_no_sense() {
     let server = Server::start();
     let node = Node::start(&server).await;
     node.stack.insert(1, 11).await.unwrap();
-    for garbage in [&b""[..], b"hello", &[b'b', b'c', 9], &[0; 5000], b"bc\x01________\x00\xff\xff\xff\xff\xff\xff"] {
+    for garbage in
+        [&b""[..], b"hello", &[b'b', b'c', 9], &[0; 5000], b"bc\x01________\x00\xff\xff\xff\xff\xff\xff"]
+    {
         server.tell(&[b"PUBLISH", b"nodes:changes", garbage]);
     }
     until("all were counted", async || node.redis.stats().malformed == 5).await;
@@ -107,8 +109,13 @@ async fn what_is_changed_while_nobody_listens_is_not_missed() {
     let mut server = Server::start();
     let (a, b) = (Node::start(&server).await, Node::start(&server).await);
     a.stack.insert(1, 11).await.unwrap();
-    assert_eq!(b.stack.get(&1).await, Some(11));
-    b.disk.flush().await.unwrap();
+    until("the other has heard of it", async || b.redis.stats().heard == 1).await;
+    until("and has it, for good", async || {
+        assert_eq!(b.stack.get(&1).await, Some(11));
+        b.disk.flush().await.unwrap();
+        b.local(1).await == (Some(11), true)
+    })
+    .await;
     server.kill();
     assert_eq!(b.stack.get(&1).await, Some(11), "it serves on");
     let failed = soon(a.stack.insert(1, 12)).await.unwrap_err();

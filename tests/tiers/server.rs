@@ -82,7 +82,16 @@ impl Server {
     fn launch(&mut self) -> bool {
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
         let mut child = Command::new(executable())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .arg("--dir")
             .arg(self.folder.path())
             .stdin(Stdio::null())

@@ -151,7 +151,13 @@ impl Tier<Key, u64> for Shelf {
         .await
     }
 
-    async fn fill(&self, key: &Key, value: &u64, ttl: Option<Duration>, ticket: Ticket) -> Result<bool, TierError> {
+    async fn fill(
+        &self,
+        key: &Key,
+        value: &u64,
+        ttl: Option<Duration>,
+        ticket: Ticket,
+    ) -> Result<bool, TierError> {
         self.act(|state| {
             let is_valid = ticket == state.ticket(*key);
             if is_valid {

@@ -145,7 +145,8 @@ impl Shared {
     }
 
     fn keep_small(&self) -> Result<(), Fault> {
-        if !self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Store::is_bloated) {
+        if !self.store.read().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Store::is_bloated)
+        {
             return Ok(());
         }
         // Nobody may read meanwhile.
@@ -167,8 +168,7 @@ impl Shared {
                 self.note(recovery);
             }
         }
-        if let Ok((store, recovery)) = Store::open(&self.path, self.limits) {
-            self.seed.store(store.seed, Relaxed);
+        if let Ok((store, recovery)) = Store::open(&self.path, self.options) {
             *slot = Some(store);
             self.is_broken.store(false, Relaxed);
             if let Some(recovery) = recovery {

@@ -57,7 +57,8 @@ mod tests {
         assert_eq!(unframe(b"e1:100:a:b", b"e1", 70), good);
         assert_eq!(unframe(b"e1:100:a:b", b"e2", 70), None, "cleared since");
         assert_eq!(unframe(b"e1:100:a:b", b"e1", 100), None, "expired");
-        for bytes in [&b""[..], b"e1", b"e1:", b"e1:100", b"e1:x:a", b"e1:-5:a", b"e1:99999999999999999999:a"] {
+        for bytes in [&b""[..], b"e1", b"e1:", b"e1:100", b"e1:x:a", b"e1:-5:a", b"e1:99999999999999999999:a"]
+        {
             assert_eq!(unframe(bytes, b"e1", 0), None);
         }
     }

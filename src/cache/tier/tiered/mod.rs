@@ -128,7 +128,13 @@ where
 {
     /// Starts with the memory cache, which comes first.
     pub fn builder(memory: MemoryCache<K, V>) -> TieredBuilder<K, V> {
-        TieredBuilder { memory, tiers: Vec::new(), ttl: None, max_staleness: None, clock: Arc::new(TokioClock) }
+        TieredBuilder {
+            memory,
+            tiers: Vec::new(),
+            ttl: None,
+            max_staleness: None,
+            clock: Arc::new(TokioClock),
+        }
     }
 
     /// The memory cache. What is done to it directly concerns no other tier.

@@ -59,8 +59,11 @@ where
         let shared = &self.shared;
         let mut values: Vec<_> = keys.iter().map(|key| shared.memory.get(key)).collect();
         let mut wanted: Vec<_> = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
-        let mut leases: Vec<_> =
-            keys.iter().zip(&values).map(|(key, value)| value.is_none().then(|| shared.memory.lease(key))).collect();
+        let mut leases: Vec<_> = keys
+            .iter()
+            .zip(&values)
+            .map(|(key, value)| value.is_none().then(|| shared.memory.lease(key)))
+            .collect();
         let mut tickets = vec![Vec::new(); keys.len()];
         for floor in &shared.floors {
             if wanted.is_empty() {
@@ -69,7 +72,9 @@ where
             let then = shared.clock.now();
             let asked: Vec<_> = wanted.iter().map(|at| keys[*at].clone()).collect();
             let Some(lookups) = floor.get_many(&asked).await else {
-                wanted.iter().for_each(|at| tickets[*at].push(None));
+                for at in &wanted {
+                    tickets[*at].push(None);
+                }
                 continue;
             };
             let mut missing = Vec::new();
@@ -138,7 +143,9 @@ where
                 let lease = shared.memory.lease(key);
                 leader.joinable_while(lease.watch());
                 let load = load.take().map(|load| load());
-                let load = async { Some(load?.await.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>)) };
+                let load = async {
+                    Some(load?.await.map_err(|error| Arc::new(error) as Arc<dyn Any + Send + Sync>))
+                };
                 Arc::clone(shared).load(key.clone(), lease, load)
             };
             match shared.loads.run(key.clone(), begin).await? {

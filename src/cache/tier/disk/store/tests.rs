@@ -26,12 +26,12 @@ impl Drop for Folder {
 
 const NEVER: u64 = u64::MAX;
 
-fn limits(entries: u64, bytes: u64) -> Limits {
-    Limits { bytes, entries, page_cache: 1 << 20 }
+fn limits(entries: u64, bytes: u64) -> Options {
+    Options { limits: Limits { bytes, entries }, page_cache: 1 << 20, sync: false, seed: 1 }
 }
 
-fn open(folder: &Folder, limits: Limits) -> Store {
-    Store::open(&folder.file(), limits).unwrap().0
+fn open(folder: &Folder, options: Options) -> Store {
+    Store::open(&folder.file(), options).unwrap().0
 }
 
 fn put(hash: u128, len: usize, expires: u64) -> Op {
@@ -129,15 +129,20 @@ fn the_file_stays_bounded_however_much_goes_through_it() {
             store.compact().unwrap();
         }
     }
-    println!("{written} bytes through a capacity of {bytes}: the file was at most {largest}, is {}", store.file_len());
+    println!(
+        "{written} bytes through a capacity of {bytes}: the file was at most {largest}, is {}",
+        store.file_len()
+    );
     assert!(largest <= bytes * 3 + SLACK);
 }
 
 #[test]
 fn garbage_is_moved_aside() {
-    for (name, garbage) in
-        [("short", b"x".to_vec()), ("long", vec![7; 100_000]), ("magic", b"redb\x1A\x0A\xA9\x0D\x0A rest".to_vec())]
-    {
+    for (name, garbage) in [
+        ("short", b"x".to_vec()),
+        ("long", vec![7; 100_000]),
+        ("magic", b"redb\x1A\x0A\xA9\x0D\x0A rest".to_vec()),
+    ] {
         let folder = Folder::new(name);
         fs::write(folder.file(), &garbage).unwrap();
         let (store, recovery) = Store::open(&folder.file(), limits(10, 1 << 20)).unwrap();
