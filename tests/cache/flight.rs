@@ -145,7 +145,9 @@ fn a_million_cancellations_lose_no_wake_up_and_leave_no_load_behind() {
             served += before - callers.len();
             let happened = io.event(&mut rng);
             assert!(
-                happened || callers.len() < before || callers.iter().any(|caller| caller.woken.0.load(SeqCst)),
+                happened
+                    || callers.len() < before
+                    || callers.iter().any(|caller| caller.woken.0.load(SeqCst)),
                 "{} callers wait for ever, seed {seed}",
                 callers.len()
             );

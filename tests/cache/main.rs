@@ -5,7 +5,7 @@ mod flight;
 mod layer;
 mod loading;
 mod read_through;
-mod stale;
 mod soak;
+mod stale;
 mod support;
 mod write;
