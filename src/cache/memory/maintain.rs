@@ -99,21 +99,24 @@ impl<K, V, S> MemoryCache<K, V, S> {
                     let shard = lock.read();
                     (shard.next_deadline(), shard.is_spare())
                 };
-                if due.is_none_or(|due| due > now) {
+                let is_due = due.is_some_and(|due| due <= now);
+                if !is_due && !spare {
                     next = due.into_iter().chain(next).min();
-                    if spare {
-                        let policy = inner.eviction.policy(inner.budget.fair());
-                        let slab = lock.write().shrink(policy);
-                        drop(slab);
-                    }
                     break;
                 }
                 if now > end {
                     return Left::More;
                 }
-                let mut out = Outgoing::new();
-                lock.write().expire(index, now, &mut { SLICE }, &mut out);
-                out.settle(inner.listener.as_ref());
+                if is_due {
+                    let mut out = Outgoing::new();
+                    lock.write().expire(index, now, &mut { SLICE }, &mut out);
+                    out.settle(inner.listener.as_ref());
+                } else {
+                    let policy = inner.eviction.policy(inner.budget.fair());
+                    // What is left of the old tables goes when the lock is free.
+                    let old = lock.write().shrink(policy);
+                    drop(old);
+                }
                 now = inner.aging.now();
             }
         }
