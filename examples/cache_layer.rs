@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut rng = Rng::seeded(7);
     let mut answers = Vec::new();
     for _ in 0..4000 {
-        let page = (200.0 * rng.unit().powi(4)) as usize;
+        let page = (0..4).fold(200, |below, _| rng.below(below + 1));
         let request = Request { page, fresh: rng.below(1000) == 0 };
         answers.push(tokio::spawn(pages.ready().await?.call(request)));
         tokio::time::sleep(Duration::from_micros(2500)).await;

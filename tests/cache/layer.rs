@@ -60,6 +60,7 @@ impl Origin {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::unnecessary_wraps, reason = "as the layer asks for it")]
 fn some(key: &u32) -> Option<u32> {
     Some(*key)
 }

@@ -52,7 +52,8 @@ async fn ten_thousand_misses_of_one_key_cost_one_load_though_its_leader_is_cance
 /// Each way to say that a value is out of date, and whether it leaves another.
 #[tokio::test(start_paused = true)]
 async fn a_load_that_began_before_an_invalidation_stores_nothing_and_is_joined_by_nobody() {
-    let ways: [(&str, fn(&MemoryCache<u8, &'static str>)); 4] = [
+    type Way = fn(&MemoryCache<u8, &'static str>);
+    let ways: [(&str, Way); 4] = [
         ("remove", |cache| {
             cache.remove(&1);
         }),
@@ -156,8 +157,9 @@ async fn a_load_is_dropped_when_nobody_waits_any_more() {
     let held = Arc::new(());
     let guard = Arc::clone(&held);
     let mut call = task::spawn(Box::pin(cache.get_with(&1, || async move {
-        let _guard = guard;
-        pending().await
+        pending::<()>().await;
+        drop(guard);
+        7
     })));
     assert_pending!(call.poll());
     drop(call);

@@ -64,7 +64,7 @@ impl Load<u32, u32> for Origin {
     type Error = io::Error;
 
     async fn load(&self, key: u32) -> io::Result<Option<u32>> {
-        Ok((key % 2 == 0).then_some(self.call().await?))
+        Ok(key.is_multiple_of(2).then_some(self.call().await?))
     }
 
     async fn load_many(&self, keys: Vec<u32>) -> io::Result<Vec<(u32, u32)>> {
@@ -363,6 +363,13 @@ async fn a_batch_is_one_call_and_knows_stale_fresh_and_absent_keys() {
     assert!(through.get_many(&[2, 100]).await.is_err());
 }
 
+/// A load that is known when it is needed.
+type Itself = Arc<
+    std::sync::OnceLock<
+        Box<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>,
+    >,
+>;
+
 #[tokio::test(start_paused = true)]
 async fn a_load_that_panics_or_asks_for_itself_is_an_error_that_says_so() {
     let panics = ReadThrough::builder(MemoryCache::new(10), |_: u32| async {
@@ -374,11 +381,6 @@ async fn a_load_that_panics_or_asks_for_itself_is_an_error_that_says_so() {
     let error = panics.get(&1).await.unwrap_err();
     assert!(matches!(error, LoadError::Broken(FlightError::Panicked(_))), "{error}");
 
-    type Itself = Arc<
-        std::sync::OnceLock<
-            Box<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>,
-        >,
-    >;
     let itself = Itself::default();
     let load = {
         let itself = Arc::clone(&itself);

@@ -79,12 +79,10 @@ impl Store<u32, u32> for Table {
                 Ok(())
             }
             left => {
-                if left % 3 == 0 {
+                if left.is_multiple_of(3) {
                     self.apply(writes);
                 }
-                if left % 4 == 0 {
-                    panic!("the store is broken");
-                }
+                assert!(!left.is_multiple_of(4), "the store is broken");
                 Err(io::Error::other("down"))
             }
         }
@@ -183,10 +181,9 @@ async fn what_is_written_through_a_read_through_is_read_with_its_times() {
     assert_eq!(reads.get(&1).await.unwrap(), Some(8), "the TTL is over");
 }
 
-fn behind(
-    table: &Table,
-    capacity: usize,
-) -> (MemoryCache<u32, u32>, WriteBehind<u32, u32, MemoryCache<u32, u32>>) {
+type Cache = MemoryCache<u32, u32>;
+
+fn behind(table: &Table, capacity: usize) -> (Cache, WriteBehind<u32, u32, Cache>) {
     let cache = MemoryCache::new(1000);
     let builder = WriteBehind::builder(cache.clone(), table.clone()).capacity(capacity).batch(4);
     (cache, builder.rng(Rng::seeded(1)).build().unwrap())

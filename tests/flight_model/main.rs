@@ -1,7 +1,7 @@
 //! The single flight core under a model checker: the threads of each run are interleaved at random, at every lock.
 
 #[path = "../../src/cache/flight/mod.rs"]
-#[allow(dead_code, unreachable_pub, unnameable_types)]
+#[allow(dead_code, unused_imports, unreachable_pub, unnameable_types)]
 mod flight;
 
 /// The checker's types in place of `std`'s.
@@ -158,7 +158,9 @@ fn callers_who_leave_take_no_wake_up_with_them() {
                 })
                 .collect();
             event.happen();
-            callers.into_iter().for_each(|caller| caller.join().unwrap());
+            for caller in callers {
+                caller.join().unwrap();
+            }
             assert!(flights.is_empty(), "a load was left behind");
             assert_eq!(running.load(SeqCst), 0, "a load was not dropped");
         },
@@ -184,7 +186,9 @@ fn a_load_that_nobody_wants_is_dropped_and_leaves_its_place() {
                     })
                 })
                 .collect();
-            callers.into_iter().for_each(|caller| caller.join().unwrap());
+            for caller in callers {
+                caller.join().unwrap();
+            }
             assert!(flights.is_empty(), "a load was left behind");
             assert_eq!(running.load(SeqCst), 0, "a load was not dropped");
         },
