@@ -40,6 +40,7 @@ macro_rules! every {
     ($take:ident) => {
         vec![
             $take!("default", ours::default),
+            $take!("set", ours::set),
             $take!("quick_cache", peers::quick_cache),
             $take!("lru", peers::lru),
             $take!("moka", |n| peers::moka(n, EvictionPolicy::tiny_lfu())),
@@ -76,6 +77,17 @@ fn workloads(contenders: &[Contender], mut run: impl FnMut(Workload, usize)) {
     }
 }
 
+/// The caches whose entries can expire, once without.
+fn expiring() -> Vec<Contender> {
+    let (entries, mix) = (SIZES[0], mix(SIZES[0]));
+    let n = entries as usize;
+    vec![
+        Contender::new("default", ours::default(n), entries, &mix),
+        Contender::new("default, ttl", ours::expiring(n), entries, &mix),
+        Contender::new("moka, ttl", peers::moka_expiring(n), entries, &mix),
+    ]
+}
+
 fn throughput(c: &mut Criterion) {
     for entries in SIZES {
         let contenders = contenders(entries);
@@ -92,6 +104,15 @@ fn throughput(c: &mut Criterion) {
     }
 }
 
+fn expiry(c: &mut Criterion) {
+    let mut group = c.benchmark_group(format!("get hit with a time to live/{} entries", SIZES[0]));
+    for contender in expiring() {
+        group.bench_function(contender.name, |b| {
+            b.iter_custom(|operations| contender.time(Workload::Hit, 1, operations));
+        });
+    }
+}
+
 fn compare() {
     let mut rows = Vec::new();
     for entries in SIZES {
@@ -102,7 +123,10 @@ fn compare() {
             rows.push(row);
         });
     }
+    println!("\nwith a time to live:");
+    Row::measure(Workload::Hit, SIZES[0], 1, &expiring()).print();
     compare::summary(&rows, "default", &PEERS);
+    compare::summary(&rows, "set", &PEERS);
 }
 
 /// Bytes per entry, each cache in a process of its own.
@@ -149,6 +173,7 @@ fn main() {
         .measurement_time(Duration::from_millis(300))
         .configure_from_args();
     throughput(&mut criterion);
+    expiry(&mut criterion);
     memory_table();
     criterion.final_summary();
 }

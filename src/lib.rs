@@ -57,6 +57,7 @@
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring` | a placement that agrees with the `hashring` crate |
 //! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
+//! | `disk`, `redis` | [`cache::tier`]: a cache on disk that survives restarts, and one that many nodes share |
 //!
 //! # How it is built
 //!

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{Contender, Workload};
 
-const ROUNDS: usize = 15;
-/// Of one cache in one round.
-const TURN: Duration = Duration::from_millis(8);
+const ROUNDS: usize = 40;
+/// Of one cache in one round: short, so that many turns pass without an interruption.
+const TURN: Duration = Duration::from_millis(2);
 
 /// What came out, for one line of the summary.
 pub(crate) struct Row {
@@ -25,14 +25,18 @@ impl Row {
         let operations: Vec<_> = contenders
             .iter()
             .map(|contender| {
-                let trial = 20_000;
+                let trial: u64 = 20_000;
                 let took = contender.time(workload, threads, trial);
-                (TURN.as_nanos() as f64 * trial as f64 / took.as_nanos().max(1) as f64) as u64 + 1
+                u64::try_from(TURN.as_nanos() * u128::from(trial) / took.as_nanos().max(1))
+                    .unwrap_or(trial)
+                    .max(8)
             })
             .collect();
         let mut rounds: Vec<_> = contenders.iter().map(|contender| (contender.name, Vec::new())).collect();
         for _ in 0..ROUNDS {
             for ((contender, operations), (_, times)) in contenders.iter().zip(&operations).zip(&mut rounds) {
+                // The others have filled the processor's caches.
+                contender.time(workload, threads, *operations / 4);
                 let took = contender.time(workload, threads, *operations);
                 times.push(took.as_nanos() as f64 / *operations as f64);
             }
@@ -47,46 +51,47 @@ impl Row {
 
     /// Times in ns per operation, the fastest first.
     pub(crate) fn print(&self) {
-        println!("{}", self.label);
-        let mut medians: Vec<_> = self.rounds.iter().map(|(name, times)| (median(times), *name)).collect();
-        medians.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (time, name) in medians {
-            println!("  {name:18}{time:9.1} ns");
+        println!("{:52}{:>9}{:>9}", self.label, "ns", "median");
+        let mut rows: Vec<_> =
+            self.rounds.iter().map(|(name, times)| (typical(times), median(times), *name)).collect();
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (typical, median, name) in rows {
+            println!("  {name:50}{typical:9.1}{median:9.1}");
         }
     }
 }
 
-/// A line for each row: `ours` against each of `peers` and against the fastest of them.
+/// A line for each row: `ours` beside each of `peers`, and beside the fastest of them.
 pub(crate) fn summary(rows: &[Row], ours: &str, peers: &[&'static str]) {
-    println!(
-        "\n| {ours}: ns, and as a part of what the peer takes | ns | fastest peer | of fastest | of {} |",
-        peers[0]
-    );
-    println!("|---|---|---|---|---|");
+    let first = peers[0];
+    println!("\n| ns per operation | {ours} | {first} | ratio | fastest peer | | ratio |");
+    println!("|---|---|---|---|---|---|---|");
     for row in rows {
-        let Some(mine) = row.of(ours) else { continue };
-        let theirs = peers.iter().filter_map(|name| Some((*name, row.of(name)?)));
-        let Some((fastest, best)) = theirs.min_by(|a, b| median(a.1).total_cmp(&median(b.1))) else {
-            continue;
-        };
-        let first = row.of(peers[0]).map_or(f64::NAN, |first| part(mine, first));
+        let Some(mine) = row.of(ours).map(typical) else { continue };
+        let theirs = peers.iter().filter_map(|name| Some((typical(row.of(name)?), *name)));
+        let Some((best, fastest)) = theirs.min_by(|a, b| a.0.total_cmp(&b.0)) else { continue };
+        let first = row.of(first).map_or(f64::NAN, typical);
         println!(
-            "| {} | {:.1} | {fastest} {:.1} | {:.2} | {first:.2} |",
+            "| {} | {mine:.1} | {first:.1} | {:.2} | {fastest} | {best:.1} | {:.2} |",
             row.label,
-            median(mine),
-            median(best),
-            part(mine, best)
+            mine / first,
+            mine / best
         );
     }
+    println!();
 }
 
-/// The median of what the rounds say, each about itself.
-fn part(mine: &[f64], theirs: &[f64]) -> f64 {
-    median(&mine.iter().zip(theirs).map(|(mine, theirs)| mine / theirs).collect::<Vec<_>>())
+/// The quarter that was disturbed least ends here.
+fn typical(times: &[f64]) -> f64 {
+    quantile(times, 1, 4)
 }
 
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
+fn median(times: &[f64]) -> f64 {
+    quantile(times, 1, 2)
+}
+
+fn quantile(times: &[f64], part: usize, of: usize) -> f64 {
+    let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    sorted.get(sorted.len() * part / of).copied().unwrap_or(f64::NAN)
 }

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use foyer_memory::{CacheBuilder, EvictionConfig};
@@ -31,6 +32,11 @@ type Moka = moka::sync::Cache<u64, u64>;
 
 pub(crate) fn moka(capacity: usize, policy: EvictionPolicy) -> impl Table {
     Moka::builder().max_capacity(capacity as u64).eviction_policy(policy).build()
+}
+
+/// Entries that expire, but not while anybody is looking.
+pub(crate) fn moka_expiring(capacity: usize) -> impl Table {
+    Moka::builder().max_capacity(capacity as u64).time_to_live(Duration::from_secs(3600)).build()
 }
 
 impl Table for Moka {

@@ -75,5 +75,6 @@ fn capacities(list: &str) -> Result<Vec<u64>, String> {
         }
     }
     capacities.sort_unstable();
+    capacities.dedup();
     Ok(capacities)
 }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Each cache is read through, one request after another: asked for the key, and given it when it has it not. Each is
-//! built as its users build it, with its defaults. moka tidies up in batches and holds more than its capacity until
-//! then, so it is told to tidy up after each insert; the table says how full each cache was at its fullest.
+//! built as its users build it, with its defaults. Some hold more than their capacity for a while, as moka does, which
+//! tidies up in batches; the table says how full each was at its fullest.
 
 mod args;
 mod optimum;
@@ -68,9 +68,8 @@ impl From<io::Error> for Problem {
 fn run(args: &Args) -> Result<(), Problem> {
     let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
     // Rows for machines have the output to themselves.
-    let (rows, text): (Option<&mut dyn Write>, &mut dyn Write) =
+    let (mut rows, text): (Option<&mut dyn Write>, &mut dyn Write) =
         if args.csv { (Some(&mut stdout), &mut stderr) } else { (None, &mut stdout) };
-    let mut rows = rows;
     if let Some(rows) = &mut rows {
         report::header(rows, args.bytes)?;
     }

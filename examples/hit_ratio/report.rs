@@ -19,10 +19,16 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// The best of the peers.
-    fn best_peer(&self) -> Option<f64> {
-        let peers = self.results.iter().filter(|(name, _)| is_peer(name));
-        peers.map(|(_, outcome)| outcome.hit_ratio()).max_by(f64::total_cmp)
+    /// The best of the peers that held so much of the capacity at most.
+    fn best_peer(&self, at_most: f64) -> f64 {
+        let peers =
+            self.results.iter().filter(|(name, outcome)| is_peer(name) && self.fullness(outcome) <= at_most);
+        peers.map(|(_, outcome)| outcome.hit_ratio()).fold(0.0, f64::max)
+    }
+
+    /// How much was held at the most, as a part of the capacity.
+    fn fullness(&self, outcome: &Outcome) -> f64 {
+        outcome.peak as f64 / self.room.capacity() as f64
     }
 
     fn label(&self) -> String {
@@ -86,16 +92,15 @@ pub(crate) fn table(out: &mut dyn Write, trace: &Trace, pairs: &[Pair]) -> io::R
             let cell = if bytes { format!("{objects:.2} / {of_bytes:.2}") } else { format!("{objects:.2}") };
             write!(out, "{cell:>width$}")?;
         }
-        let fullest = pairs.iter().map(|pair| fullness(pair, row)).fold(0.0, f64::max);
+        let fullest = pairs.iter().map(|pair| pair.fullness(&pair.results[row].1)).fold(0.0, f64::max);
         writeln!(out, "{:>9.1} %", fullest * 100.0)?;
     }
     writeln!(out, "\n(at most: how full, of its capacity, after any request)\n")?;
     out.flush()
 }
 
-fn fullness(pair: &Pair, row: usize) -> f64 {
-    pair.results[row].1.peak as f64 / pair.room.capacity() as f64
-}
+/// A peer that held more than this part of its capacity is not compared with: in a larger cache anybody finds more.
+const FAIR: f64 = 1.05;
 
 /// Of a cache, over all pairs of a trace and a capacity.
 #[derive(Default)]
@@ -108,12 +113,55 @@ struct Standing {
     fullest: f64,
 }
 
+impl Standing {
+    /// The mean of a sum over all pairs, in per cent.
+    fn percent(&self, sum: f64) -> f64 {
+        sum * 100.0 / self.pairs
+    }
+}
+
 /// Means over all pairs, the best first.
 pub(crate) fn summary(out: &mut dyn Write, pairs: &[Pair]) -> io::Result<()> {
+    let mut ranking: Vec<_> = standings(pairs, FAIR).into_iter().collect();
+    ranking.sort_by(|(_, a), (_, b)| (b.ratios / b.pairs).total_cmp(&(a.ratios / a.pairs)));
+    let bytes = pairs.iter().any(|pair| matches!(pair.room, Room::Bytes(_)));
+    writeln!(
+        out,
+        "over {} pairs of a trace and a capacity; gap: to the best peer of each pair that held no more than {:.0} % of \
+         its capacity, in points\n",
+        pairs.len(),
+        FAIR * 100.0
+    )?;
+    write!(out, "{:22}{:>11}", "", "mean %")?;
+    if bytes {
+        write!(out, "{:>11}", "bytes %")?;
+    }
+    writeln!(out, "{:>11}{:>11}{:>11}  at", "at most", "mean gap", "worst gap")?;
+    for (name, standing) in ranking {
+        write!(out, "{name:22}{:>11.2}", standing.percent(standing.ratios))?;
+        if bytes {
+            write!(out, "{:>11.2}", standing.percent(standing.byte_ratios))?;
+        }
+        write!(out, "{:>9.1} %{:>+11.2}", standing.fullest * 100.0, standing.percent(standing.gaps))?;
+        writeln!(out, "{:>+11.2}  {}", standing.worst.0 * 100.0, standing.worst.1)?;
+    }
+    if let Some(standing) = standings(pairs, f64::INFINITY).get("default") {
+        let (mean, (worst, at)) = (standing.percent(standing.gaps), &standing.worst);
+        let worst = worst * 100.0;
+        writeln!(
+            out,
+            "\ndefault, beside those too that held more: mean gap {mean:+.2}, worst gap {worst:+.2} at {at}"
+        )?;
+    }
+    Ok(())
+}
+
+/// Of each cache, beside the peers that held so much of their capacity at most.
+fn standings(pairs: &[Pair], at_most: f64) -> BTreeMap<&str, Standing> {
     let mut standings: BTreeMap<&str, Standing> = BTreeMap::new();
     for pair in pairs {
-        let best = pair.best_peer().unwrap_or(0.0);
-        for (row, (name, outcome)) in pair.results.iter().enumerate() {
+        let best = pair.best_peer(at_most);
+        for (name, outcome) in &pair.results {
             let standing = standings.entry(name).or_default();
             let gap = outcome.hit_ratio() - best;
             if standing.pairs == 0.0 || gap < standing.worst.0 {
@@ -123,31 +171,8 @@ pub(crate) fn summary(out: &mut dyn Write, pairs: &[Pair]) -> io::Result<()> {
             standing.ratios += outcome.hit_ratio();
             standing.byte_ratios += outcome.byte_hit_ratio();
             standing.gaps += gap;
-            standing.fullest = standing.fullest.max(fullness(pair, row));
+            standing.fullest = standing.fullest.max(pair.fullness(outcome));
         }
     }
-    let mut standings: Vec<_> = standings.into_iter().collect();
-    standings.sort_by(|(_, a), (_, b)| (b.ratios / b.pairs).total_cmp(&(a.ratios / a.pairs)));
-    let bytes = pairs.iter().any(|pair| matches!(pair.room, Room::Bytes(_)));
-    writeln!(
-        out,
-        "over {} pairs of a trace and a capacity; gap: to the best peer of each pair, in points\n",
-        pairs.len()
-    )?;
-    write!(out, "{:22}{:>11}", "", "mean %")?;
-    if bytes {
-        write!(out, "{:>11}", "bytes %")?;
-    }
-    writeln!(out, "{:>11}{:>11}{:>11}  at", "at most", "mean gap", "worst gap")?;
-    for (name, standing) in standings {
-        let percent = |sum: f64| sum * 100.0 / standing.pairs;
-        write!(out, "{name:22}{:>11.2}", percent(standing.ratios))?;
-        if bytes {
-            write!(out, "{:>11.2}", percent(standing.byte_ratios))?;
-        }
-        let Standing { worst: (worst, at), fullest, .. } = &standing;
-        write!(out, "{:>9.1} %{:>+11.2}", fullest * 100.0, percent(standing.gaps))?;
-        writeln!(out, "{:>+11.2}  {at}", worst * 100.0)?;
-    }
-    Ok(())
+    standings
 }

@@ -62,6 +62,7 @@ use std::fmt::Debug;
 pub mod evict;
 mod expire;
 pub mod flight;
+mod layer;
 pub mod load;
 #[cfg(feature = "lru")]
 mod lru;
@@ -70,9 +71,11 @@ mod memory;
 mod moka;
 mod set;
 pub mod tier;
+pub mod write;
 
 pub use self::{
     expire::{Expiry, InvalidJitter},
+    layer::{CacheLayer, Cached, CachedFuture},
     memory::{
         Cause, Entry, Iter, Keep, Lease, MemoryCache, MemoryCacheBuilder, RandomState, Snapshot, Stats,
         Update,

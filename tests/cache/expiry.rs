@@ -16,7 +16,7 @@ use buttress::{
     time::{Clock, ManualClock},
 };
 
-use crate::support::{Polls, WildClock};
+use crate::support::{Polls, WildClock, nanos};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -58,7 +58,7 @@ fn a_value_is_found_until_its_time_is_over_and_never_after() {
                         }
                     };
                     cache.insert_with(key, step, &keep);
-                    model.insert(key, (step, ttl.map(|ttl| clock.nanos() + ttl.as_nanos() as u64)));
+                    model.insert(key, (step, ttl.map(|ttl| clock.nanos() + nanos(ttl))));
                 }
                 3..8 => {
                     let fresh = model
@@ -71,7 +71,7 @@ fn a_value_is_found_until_its_time_is_over_and_never_after() {
                     }
                 }
                 8 => clock.advance(span(&mut rng)),
-                _ if goes_back => clock.set(clock.nanos().saturating_sub(span(&mut rng).as_nanos() as u64)),
+                _ if goes_back => clock.set(clock.nanos().saturating_sub(nanos(span(&mut rng)))),
                 _ => assert!(cache.run_maintenance(Duration::ZERO) || !cache.is_empty()),
             }
         }
@@ -106,7 +106,7 @@ fn threads_never_see_a_value_whose_time_was_over_when_they_asked() {
                         let ttl = span(&mut rng) / 1000;
                         // The clock may move before it is read in there: the value lives longer than it says, not less.
                         cache.insert_with(key, u64::MAX, &keep(ttl));
-                        let stays = clock.nanos() + ttl.as_nanos() as u64 + 1_000_000_000;
+                        let stays = clock.nanos() + nanos(ttl) + 1_000_000_000;
                         cache.insert_with(key, stays, &keep(ttl));
                     }
                 }
@@ -214,7 +214,7 @@ fn jitter_spreads_what_was_inserted_together() -> Result<(), Box<dyn std::error:
     let expiry = Expiry::new().ttl(100 * SECOND).jitter(0.2)?;
     let cache = MemoryCache::<u64, u64>::builder(10_000).clock(clock.clone()).expiry(expiry).build();
     (0..10_000).for_each(|key| cache.insert(key, key));
-    clock.advance(80 * SECOND - Duration::from_nanos(1));
+    clock.advance(Duration::from_nanos(79_999_999_999));
     let mut before = (0..10_000).filter(|key| cache.contains_key(key)).count();
     let all = before;
     for _ in 0..20 {
@@ -373,7 +373,7 @@ async fn the_task_sleeps_while_there_is_nothing_to_do() {
     polls.store(0, Relaxed);
     tokio::time::sleep(2 * HOUR).await;
     let wakes = polls.swap(0, Relaxed);
-    assert!(wakes <= 60 && cache.len() == 0, "{wakes} for 1000 entries within 3 s");
+    assert!(wakes <= 60 && cache.is_empty(), "{wakes} for 1000 entries within 3 s");
     drop(cache);
     task.await.unwrap();
 }
@@ -384,7 +384,9 @@ async fn the_tasks_end_with_the_last_handle() {
         let cache = MemoryCache::<u64, u64>::builder(1000).build();
         let tasks: Vec<_> = (0..3).map(|_| tokio::spawn(cache.maintain())).collect();
         let never_run = cache.maintain();
-        ttl.into_iter().for_each(|ttl| cache.insert_with(1, 1, &keep(ttl)));
+        if let Some(ttl) = ttl {
+            cache.insert_with(1, 1, &keep(ttl));
+        }
         tokio::time::sleep(SECOND).await;
         let clone = cache.clone();
         drop(cache);
@@ -395,5 +397,30 @@ async fn the_tasks_end_with_the_last_handle() {
             tokio::time::timeout(Duration::from_millis(10), task).await.unwrap().unwrap();
         }
         never_run.await;
+    }
+}
+
+/// Tables, too: once they were as large as a million entries, and then nothing is left.
+#[test]
+fn an_empty_cache_is_as_good_as_new_after_maintenance() {
+    for eviction in [Eviction::fifo(), Eviction::lru()] {
+        let clock = ManualClock::new();
+        let cache = MemoryCache::<u64, u64>::builder(5_000)
+            .eviction(eviction)
+            .clock(clock.clone())
+            .ttl(SECOND)
+            .build();
+        for round in 0..3 {
+            (0..5_000).for_each(|key| cache.insert(key, round));
+            let lease = cache.lease(&7);
+            clock.advance(2 * SECOND);
+            assert!(cache.run_maintenance(SECOND) && cache.is_empty());
+            assert!(lease.commit(round), "what is being loaded is stored all the same");
+            assert_eq!(cache.get(&7), Some(round));
+            (0..20_000).for_each(|key| cache.insert(key, round));
+            assert!(cache.len() == 5_000 && cache.get(&19_999) == Some(round));
+            clock.advance(2 * SECOND);
+            assert!(cache.run_maintenance(SECOND));
+        }
     }
 }

@@ -2,7 +2,10 @@
 
 mod expiry;
 mod flight;
+mod layer;
 mod loading;
 mod read_through;
 mod stale;
+mod soak;
 mod support;
+mod write;

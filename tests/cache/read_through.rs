@@ -424,7 +424,7 @@ async fn a_ttl_of_nothing_stores_nothing_and_still_loads_once_for_all() {
     assert_eq!(timed(&through, 2).await, (Ok(Some(2)), SECOND));
 }
 
-/// A key that is asked for a hundred times a second, for two hundred times its TTL; loads take up to a twentieth of it.
+/// A key that is asked for ten times a second, for fifty times its TTL; loads take up to a twentieth of it.
 #[tokio::test(start_paused = true)]
 async fn a_hot_key_costs_one_load_for_each_ttl_and_nobody_waits() {
     const TTL: u32 = 60;
@@ -441,12 +441,12 @@ async fn a_hot_key_costs_one_load_for_each_ttl_and_nobody_waits() {
         through.get(&2).await.unwrap();
         let start = Instant::now();
         let mut waited = 0;
-        while start.elapsed() < SECOND * TTL * 200 {
+        while start.elapsed() < SECOND * TTL * 50 {
             waited += u32::from(timed(&through, 2).await.1 > AT_ONCE);
-            sleep(SECOND / 100).await;
+            sleep(SECOND / 10).await;
         }
         let windows = start.elapsed().as_secs_f64() / f64::from(TTL);
-        let per_window = f64::from(origin.calls()) / windows;
+        let per_window = f64::from(origin.calls() - 1) / windows;
         println!("{name}: {per_window:.3} loads for each TTL, {waited} waited");
         assert!(per_window <= 1.05, "{name}: {per_window}");
         assert_eq!(waited, 0, "{name}");

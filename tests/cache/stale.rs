@@ -1,6 +1,7 @@
 //! A load never brings back what has been replaced since.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -41,15 +42,17 @@ fn in_a_million_random_schedules_no_load_stores_or_returns_what_is_out_of_date()
     for history in 0.. {
         let cache = &caches[history % caches.len()];
         cache.clear();
-        let mut origin = [changes; KEYS];
-        let mut told = origin;
+        let origin: [Cell<u32>; KEYS] = std::array::from_fn(|_| Cell::new(changes));
+        let mut told = [changes; KEYS];
         let mut calls = Vec::new();
         for _ in 0..200 {
             let key = rng.below(KEYS);
             match rng.below(10) {
                 0..=2 => {
-                    let (value, polls) = (origin[key], rng.below(4));
-                    let call = async move { cache.try_get_with(&key, || Read { value, polls }).await };
+                    let (origin, polls) = (&origin[key], rng.below(4));
+                    // It reads when it begins, and answers later.
+                    let read = move || Read { value: origin.get(), polls };
+                    let call = async move { cache.try_get_with(&key, read).await };
                     calls.push((key, told[key], Box::pin(call)));
                 }
                 3..=7 if !calls.is_empty() => {
@@ -59,18 +62,18 @@ fn in_a_million_random_schedules_no_load_stores_or_returns_what_is_out_of_date()
                         let value = result.unwrap();
                         // It came before later changes, and may have seen an older value than those.
                         assert!(value >= *least, "{value} of {key} is older than {least}");
-                        calls.swap_remove(any);
+                        drop(calls.swap_remove(any));
                     }
                 }
                 8 => {
                     changes += 1;
                     overlapped += u32::from(calls.iter().any(|(of, ..)| *of == key));
-                    origin[key] = changes;
+                    origin[key].set(changes);
                     match rng.below(4) {
                         0 => drop(cache.remove(&key)),
                         1 => cache.insert(key, changes),
                         2 => {
-                            told = origin;
+                            told = std::array::from_fn(|key| origin[key].get());
                             cache.clear();
                         }
                         _ => {

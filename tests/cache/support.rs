@@ -14,7 +14,7 @@ use buttress::time::{Clock, ManualClock};
 
 /// A clock that can be set back, and counts who reads it.
 #[derive(Clone, Debug)]
-pub struct WildClock {
+pub(crate) struct WildClock {
     origin: Instant,
     nanos: Arc<AtomicU64>,
     reads: Arc<AtomicUsize>,
@@ -22,7 +22,7 @@ pub struct WildClock {
 
 impl WildClock {
     /// Shows an hour.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             origin: ManualClock::new().now(),
             nanos: Arc::new(3_600_000_000_000.into()),
@@ -30,19 +30,19 @@ impl WildClock {
         }
     }
 
-    pub fn nanos(&self) -> u64 {
+    pub(crate) fn nanos(&self) -> u64 {
         self.nanos.load(Relaxed)
     }
 
-    pub fn set(&self, nanos: u64) {
+    pub(crate) fn set(&self, nanos: u64) {
         self.nanos.store(nanos, Relaxed);
     }
 
-    pub fn advance(&self, by: Duration) {
-        self.set(self.nanos() + by.as_nanos() as u64);
+    pub(crate) fn advance(&self, by: Duration) {
+        self.set(self.nanos() + nanos(by));
     }
 
-    pub fn reads(&self) -> usize {
+    pub(crate) fn reads(&self) -> usize {
         self.reads.swap(0, Relaxed)
     }
 }
@@ -54,14 +54,19 @@ impl Clock for WildClock {
     }
 }
 
+/// For times of less than 584 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap()
+}
+
 /// Counts how often a future is polled.
-pub struct Polls<F> {
+pub(crate) struct Polls<F> {
     future: Pin<Box<F>>,
     count: Arc<AtomicUsize>,
 }
 
 impl<F: Future> Polls<F> {
-    pub fn of(future: F) -> (Self, Arc<AtomicUsize>) {
+    pub(crate) fn of(future: F) -> (Self, Arc<AtomicUsize>) {
         let count = Arc::new(AtomicUsize::new(0));
         (Self { future: Box::pin(future), count: Arc::clone(&count) }, count)
     }

@@ -5,6 +5,12 @@ use buttress::{
         Backoff, Balance, BalanceLayer, Budget, Cloned, Hedge, Queue, Retry, RetryLayer,
         http::{ClassifyHttp, OnBody, RepeatHttp, Reported, Steered, TrackedBody},
     },
+    cache::{
+        CacheLayer, Cached, MemoryCache,
+        flight::SingleFlight,
+        load::ReadThrough,
+        write::{WriteBehind, WriteThrough},
+    },
     cluster::{Change, Cluster, LoadGuard, Node, NodeState, Version},
     forward::{
         Proxy, ReplayBody, Upstream, UpstreamError,
@@ -27,9 +33,23 @@ use tower::Service;
 type Direct = Balance<Upstream, buttress::balance::NoKey, ClassifyHttp, OnBody>;
 type Again = Retry<Direct, RepeatHttp>;
 type Limited<S> = Limit<S, FromExtensions, ClassifyHttp, OnBody>;
+type Remembered<S> = Cached<S, String, u32, fn(&u8) -> Option<String>>;
+type Number = tower::util::BoxCloneSyncService<u8, u32, std::io::Error>;
 type Pinned = Sticky<
     Retry<Balance<Upstream, Steered<buttress::balance::NoKey>, ClassifyHttp, Reported<OnBody>>, RepeatHttp>,
 >;
+
+/// Something that loads.
+#[derive(Clone, Copy)]
+struct Reader;
+
+impl buttress::cache::load::Load<String, u32> for Reader {
+    type Error = std::io::Error;
+
+    async fn load(&self, _: String) -> std::io::Result<Option<u32>> {
+        Ok(None)
+    }
+}
 
 fn shared<T: Clone + Send + Sync + 'static>() {}
 fn sent<T: Send + Sync + 'static>() {}
@@ -59,6 +79,7 @@ fn services_are_cheap_handles_and_their_futures_can_be_spawned() {
     service::<Route<Again>, Request<Incoming>>();
     service::<Proxy<Route<Again>>, Request<Incoming>>();
     service::<TcpUpstream, Connect>();
+    service::<Remembered<Number>, u8>();
     service::<TcpProxy<TcpUpstream>, TcpStream>();
     service::<Pinned, Request<Incoming>>();
     service::<Proxy<Pinned>, Request<Incoming>>();
@@ -86,6 +107,13 @@ fn layers_handles_and_guards_go_anywhere() {
     sent::<Routes<Upstream>>();
     sent::<RulesError>();
     sent::<buttress::route::Error<UpstreamError>>();
+    shared::<MemoryCache<String, u32>>();
+    shared::<SingleFlight<String, u32>>();
+    shared::<CacheLayer<String, u32, fn(&u8) -> Option<String>>>();
+    shared::<ReadThrough<String, u32, Reader>>();
+    shared::<WriteThrough<String, u32, MemoryCache<String, u32>, ()>>();
+    shared::<WriteBehind<String, u32, MemoryCache<String, u32>>>();
+    debug::<ReadThrough<String, u32, Reader>>();
     shared::<Pins>();
     shared::<StickyLayer>();
     shared::<StickyCookie>();

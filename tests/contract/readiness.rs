@@ -17,6 +17,7 @@ use buttress::{
         Backoff, Balance, BalanceLayer, Budget, Cloned, Error, Hedge, LeastRequest, Queue, Retry, RetryLayer,
         RoundRobin, http::RepeatHttp,
     },
+    cache::{CacheLayer, MemoryCache},
     cluster::{Cluster, FailureKind, LoadGuard, Member, Node, Verdict},
     forward::{PeerAddr, Proxy, ProxyError},
     health::OutlierDetection,
@@ -157,6 +158,11 @@ async fn every_service_calls_what_it_polled_ready() {
         call_twice(LimitLayer::new(limiter.clone()).layer(Strict::new("inner", steps)), || ()).await;
         let answered = AnswerLayer.layer(LimitLayer::http(limiter).layer(Strict::new("inner", steps)));
         call_twice(answered, request).await;
+        // With a key and without, kept and not.
+        for (key, kept) in [(None, true), (Some(1), true), (Some(1), false)] {
+            let layer = CacheLayer::new(MemoryCache::new(10), move |(): &()| key).keep(move |_| kept);
+            call_twice(layer.layer(Strict::new("inner", steps)), || ()).await;
+        }
         for nodes in [1, 5] {
             let cluster = strict(nodes, steps);
             call_twice(Balance::new(cluster.clone(), RoundRobin), || ()).await;

@@ -3,7 +3,7 @@
 use super::{Evict, Lists, Marks, Slot, Victim, weights::Weights};
 
 /// The entry that is least worth its weight leaves: few hits for much room. Keeps many small entries rather than few large
-/// ones, for the most hits; not for the most bytes. 19 bytes an entry, beside 8 for weights; a hit counts.
+/// ones, for the most hits; not for the most bytes. 18 bytes an entry, beside 8 for weights; a hit counts.
 ///
 /// As with [`Lfu`](super::Lfu) the cache has a level: an entry that is inserted, or found in use when its turn to leave has
 /// come, is worth the level plus its uses (at most 255) divided by its weight. The one of the smallest worth leaves, and the

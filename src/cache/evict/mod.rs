@@ -1,7 +1,17 @@
 //! Which entry leaves when a cache is full.
 //!
 //! [`Eviction`] names a policy where a cache is built; without a word about it a cache takes [`Eviction::adaptive`].
-//! [`Evict`] is what a policy has to do, for one of your own.
+//!
+//! | choose | when |
+//! |---|---|
+//! | [`adaptive`](Eviction::adaptive) | you have no reason to choose: it finds out what serves the traffic |
+//! | [`gdsf`](Eviction::gdsf) | entries differ much in weight, and hits count more than bytes |
+//! | [`lru`](Eviction::lru), [`fifo`](Eviction::fifo) | somebody must be able to foretell what leaves |
+//! | [`none`](Eviction::none) | what is in must stay in, and newcomers may be turned away |
+//!
+//! The others stand for themselves, for whoever knows that one fits. [`Evict`] is what a policy has to do, for one of your
+//! own; [`Lists`], [`Marks`], [`Ghost`] and [`Recall`] are what those here are made of, and a [`Simulation`] tells how often one
+//! would hit, and whether it keeps its promises.
 
 use std::{fmt, sync::Arc};
 
@@ -50,7 +60,8 @@ const PATIENCE: usize = 256;
 /// [`Empty`](Victim::Empty) only when no slot is taken, and [`Refuse`](Victim::Refuse) only to a newcomer. Operations
 /// should take O(1), on average at least, and allocate only to grow. Nothing panics.
 ///
-/// A table whose policy breaks its promise stays sound: it ignores a slot that is not taken and refuses the newcomer.
+/// A table whose policy breaks its promise stays sound: it ignores a slot that is not taken and refuses the newcomer. A
+/// [`Simulation`] panics instead, so play one some traffic in your tests.
 ///
 /// # A policy of your own
 ///
@@ -58,7 +69,7 @@ const PATIENCE: usize = 256;
 ///
 /// ```
 /// use buttress::{
-///     cache::evict::{Evict, Slot, Victim},
+///     cache::evict::{Evict, Simulation, Slot, Victim},
 ///     rng::Rng,
 /// };
 ///
@@ -100,6 +111,11 @@ const PATIENCE: usize = 256;
 ///
 ///     fn resize(&mut self, _capacity: u64) {}
 /// }
+///
+/// let policy = Random { taken: vec![], place: vec![], rng: Rng::seeded(1) };
+/// let mut cache = Simulation::new(policy, 50);
+/// let hits = (0..10_000).filter(|n| cache.request(n * n % 173, 1)).count();
+/// assert!(hits > 4_000, "{hits} hits with 50 of 87 keys");
 /// ```
 pub trait Evict: Send + Sync + fmt::Debug {
     /// Whether a hit must have the shard to itself: then hits call [`promote`](Self::promote), and else

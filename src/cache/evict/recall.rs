@@ -10,7 +10,7 @@ use super::{
 /// Remembers how often hashes were seen lately, and which entries left last, in 5⅓ bytes for each entry. All that it knows of a
 /// hash lies in one cache line.
 ///
-/// A count-min sketch of 4-bit counters, 80 for each 12 entries, beside a [`Ghost`](super::Ghost) for as many. An estimate is
+/// A count-min sketch of 4-bit counters, five rows of 16 for each 12 entries, beside a [`Ghost`](super::Ghost) for as many. An estimate is
 /// at most 15, and rather too high than too low. All counters are halved when ten times as many hashes were seen as there are
 /// entries; each line is so when it is next looked at, and nothing takes longer than O(1). Hashes are [`short`](super::short).
 ///
@@ -40,17 +40,15 @@ pub struct Recall {
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Line {
-    /// The last of the counters is the line's epoch.
-    words: [u64; 5],
+    /// A row of 16 counters each. The last counter of all is the line's epoch.
+    rows: [u64; ROWS],
     left: [u16; ENTRIES],
 }
 
 /// Those that a line is for.
 const ENTRIES: usize = 12;
-const ROWS: usize = 4;
-/// Counters of a row.
-const ROW: u64 = 20;
-const LAST: u64 = ROW * ROWS as u64 - 1;
+const ROWS: usize = 5;
+const LAST: usize = ROWS - 1;
 const MAX: u64 = 15;
 /// Sightings for each entry between two halvings: Caffeine's.
 const SAMPLES: u64 = 10;
@@ -58,7 +56,7 @@ const SAMPLES: u64 = 10;
 impl Recall {
     /// A memory that will grow to at most about `capacity` entries in steps of two: its first size is chosen so.
     pub fn new(capacity: u64) -> Self {
-        let empty = Line { words: [0; 5], left: [0; ENTRIES] };
+        let empty = Line { rows: [0; ROWS], left: [0; ENTRIES] };
         let lines = vec![empty; first_len(capacity.div_ceil(ENTRIES as u64))];
         Self { lines, epoch: 0, sightings: 0, period: 64 }
     }
@@ -77,7 +75,7 @@ impl Recall {
     #[allow(clippy::cast_possible_truncation, reason = "at most 15")]
     pub fn seen(&self, hash: u32) -> u8 {
         let line = &self.lines[index(hash, self.lines.len())];
-        (line.least(places(hash)) >> line.behind(self.epoch).min(4)) as u8
+        (least(&line.counters(shifts(hash))) >> line.behind(self.epoch).min(4)) as u8
     }
 
     /// A hash was seen so many times.
@@ -89,14 +87,12 @@ impl Recall {
         if behind > 0 {
             line.age(behind.min(4), self.epoch);
         }
-        let places = places(hash);
-        let old = line.least(places);
+        let shifts = shifts(hash);
+        let counters = line.counters(shifts);
+        let old = least(&counters);
         let new = (old + u64::from(times)).min(MAX);
-        for (word, shift) in places {
-            let word = &mut line.words[word];
-            if *word >> shift & MAX < new {
-                *word = *word & !(MAX << shift) | new << shift;
-            }
+        for row in 0..ROWS {
+            line.rows[row] += (counters[row].max(new) - counters[row]) << shifts[row];
         }
         self.sightings += new - old;
         if self.sightings >= self.period {
@@ -130,35 +126,37 @@ impl Line {
     /// How many halvings this has missed. Sixteen are not told from none, but a line is looked at many times between two.
     #[inline]
     fn behind(&self, epoch: u64) -> u64 {
-        epoch.wrapping_sub(self.words[4] >> 60) & MAX
+        epoch.wrapping_sub(self.rows[LAST] >> 60) & MAX
     }
 
     #[inline]
-    fn least(&self, places: [(usize, u64); ROWS]) -> u64 {
-        places.iter().fold(MAX, |least, &(word, shift)| least.min(self.words[word] >> shift & MAX))
+    fn counters(&self, shifts: [u64; ROWS]) -> [u64; ROWS] {
+        std::array::from_fn(|row| self.rows[row] >> shifts[row] & MAX)
     }
 
     /// Halves each counter so many times.
     #[inline(never)]
     fn age(&mut self, times: u64, epoch: u64) {
         let kept = (MAX >> times) * 0x1111_1111_1111_1111;
-        for word in &mut self.words {
-            *word = *word >> times & kept;
+        for row in &mut self.rows {
+            *row = *row >> times & kept;
         }
-        self.words[4] = self.words[4] & (u64::MAX >> 4) | epoch << 60;
+        let last = &mut self.rows[LAST];
+        *last = *last & (u64::MAX >> 4) | epoch << 60;
     }
 }
 
-/// The word of a line, and the shift in it, where each row counts a hash.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "below the number of words")]
-fn places(hash: u32) -> [(usize, u64); ROWS] {
-    let bits = (u64::from(hash) ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    std::array::from_fn(|row| {
-        let byte = bits >> (32 + 8 * row) & 0xff;
-        let at = row as u64 * ROW + (byte * ROW >> 8);
-        // The place of the epoch.
-        let at = at.min(LAST - 1);
-        ((at / 16) as usize, at % 16 * 4)
-    })
+fn least(counters: &[u64; ROWS]) -> u64 {
+    counters.iter().fold(MAX, |least, &counter| least.min(counter))
+}
+
+/// Where in each row a hash is counted.
+#[inline]
+fn shifts(hash: u32) -> [u64; ROWS] {
+    let bits = (u64::from(hash) ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let mut shifts = std::array::from_fn(|row| bits >> (4 * row) & (MAX << 2));
+    // The place of the epoch is taken.
+    shifts[LAST] = shifts[LAST].min(56);
+    shifts
 }

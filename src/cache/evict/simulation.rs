@@ -59,10 +59,7 @@ impl<E: Evict> Simulation<E> {
             return true;
         }
         if self.make_room(hash, weight) {
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.entries.push(None);
-                Slot::try_from(self.entries.len() - 1).expect("fewer than 2³¹ slots")
-            });
+            let slot = self.free_slot();
             self.entries[slot as usize] = Some((key, weight));
             self.slots.insert(key, slot);
             self.weight += weight;
@@ -153,6 +150,13 @@ impl<E: Evict> Simulation<E> {
             }
         }
         true
+    }
+
+    fn free_slot(&mut self) -> Slot {
+        self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            Slot::try_from(self.entries.len() - 1).expect("fewer than 2³¹ slots")
+        })
     }
 
     /// Forgets what is in a slot. Its key.

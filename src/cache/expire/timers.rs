@@ -78,11 +78,4 @@ impl Timers {
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.wheel.next_deadline()
     }
-
-    /// Gives the memory of slots from `len` on back. No entry is in any of them.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.limits.truncate(len);
-        self.limits.shrink_to_fit();
-        self.wheel.truncate(len);
-    }
 }

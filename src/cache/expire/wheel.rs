@@ -128,17 +128,6 @@ impl Wheel {
         self.earliest().map(|(start, _)| start << TICK_BITS)
     }
 
-    /// Gives the memory of slots from `len` on back, and forgets their deadlines.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        for slot in len..self.deadlines.len() {
-            self.cancel(slot as u32);
-        }
-        self.deadlines.truncate(len);
-        self.deadlines.shrink_to_fit();
-        self.links.truncate(if len == 0 { 0 } else { BUCKETS + self.deadlines.len() });
-        self.links.shrink_to_fit();
-    }
-
     /// The first bucket that is taken, with its first tick. Of two that begin together the higher level's comes first: what
     /// is in it belongs below.
     fn earliest(&self) -> Option<(u64, usize)> {

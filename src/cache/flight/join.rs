@@ -61,12 +61,12 @@ where
     }
 
     /// Whether the load was begun by this caller.
-    pub(in crate::cache) fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.begin.is_none()
     }
 
     /// A caller that begins no load any more, whatever becomes of the one that it waits for.
-    pub(in crate::cache) fn without_hand_over(mut self) -> Self {
+    pub(crate) fn without_hand_over(mut self) -> Self {
         self.hand_overs = 0;
         self
     }

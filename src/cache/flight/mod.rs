@@ -45,7 +45,7 @@ use hashbrown::HashTable;
 
 pub use self::join::{Join, Leader};
 use self::shared::{Caller, Flight};
-pub(in crate::cache) use self::together::Shared;
+pub(crate) use self::together::Shared;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Callers of different keys seldom meet at a lock, which is held for tens of nanoseconds.

@@ -8,17 +8,17 @@ use std::{
 use super::{FlightError, shared::Caller};
 
 /// A future whose result many wait for: whoever joined it polls it.
-pub(in crate::cache) struct Shared<T>(Caller<T>);
+pub(crate) struct Shared<T>(Caller<T>);
 
 impl<T: Clone + Send + Sync + 'static> Shared<T> {
-    pub(in crate::cache) fn new(load: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(crate) fn new(load: impl Future<Output = T> + Send + 'static) -> Self {
         let caller = Caller::new();
         caller.start(|| (Box::pin(load), None));
         Self(caller)
     }
 
     /// Another one who waits for it. None if it is over.
-    pub(in crate::cache) fn join(&self) -> Option<Self> {
+    pub(crate) fn join(&self) -> Option<Self> {
         self.0.flight().join().map(Self)
     }
 }

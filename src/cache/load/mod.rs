@@ -21,5 +21,5 @@ pub use self::{
     builder::{InvalidReadThrough, ReadThroughBuilder},
     error::LoadError,
     loader::Load,
-    read_through::{Loaded, ReadThrough},
+    read_through::{Loaded, ReadThrough, Right},
 };

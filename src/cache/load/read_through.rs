@@ -177,10 +177,12 @@ where
     ) -> Result<Vec<Option<Loaded<V>>>, LoadError<L::Error>> {
         let missing: Vec<_> = values.iter().filter_map(|value| value.as_ref().err()).collect();
         let lead = |key: &K, leader: &mut Leader| {
-            let right = Right::new(&self.inner, key, leader);
+            let right = Right::of(leader, &self.inner, key);
             match self.inner.fresh(key) {
                 Some(found) => Err(Ok(found)),
-                None => Ok(move |loaded: Option<&Loaded<V>>| right.settle(loaded)),
+                None => Ok(move |loaded: Option<&Loaded<V>>| {
+                    right.settle(loaded);
+                }),
             }
         };
         let load = |keys| Self::load_many(Arc::clone(&self.inner), keys);
@@ -236,6 +238,10 @@ where
         &self.inner.cache
     }
 
+    pub(in crate::cache) fn right(&self, key: &K) -> Right<K, V, L, S> {
+        Right::new(&self.inner, key)
+    }
+
     /// What is here and may be served: a value, or that there is none. Sets off a refresh if one is due.
     #[allow(clippy::option_option, reason = "what is known, if it is known")]
     fn find(&self, key: &K) -> Option<Option<Loaded<V>>> {
@@ -282,7 +288,7 @@ where
         leader: &mut Leader,
     ) -> impl Future<Output = Outcome<V, L::Error>> + Send + use<K, V, L, S> {
         let inner = Arc::clone(&self.inner);
-        let right = Right::new(&inner, &key, leader);
+        let right = Right::of(leader, &inner, &key);
         async move {
             // It may have come since the caller looked.
             if let Some(found) = inner.fresh(&key) {
@@ -374,8 +380,8 @@ where
     }
 }
 
-/// The right of a load to say what a key has.
-struct Right<K, V, L: Load<K, V>, S> {
+/// The right of a load, or of a write, to say what a key has: until something else happens to it.
+pub struct Right<K, V, L: Load<K, V>, S> {
     inner: Arc<Inner<K, V, L, S>>,
     key: K,
     value: Lease<K, Loaded<V>, S>,
@@ -389,16 +395,28 @@ where
     L: Load<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    fn new(inner: &Arc<Inner<K, V, L, S>>, key: &K, leader: &mut Leader) -> Self {
+    fn new(inner: &Arc<Inner<K, V, L, S>>, key: &K) -> Self {
         let value = inner.cache.lease(key);
         let absence = inner.absent.as_ref().map(|absent| absent.cache.lease(key));
-        let (may_store, may_be_absent) = (value.watch(), absence.as_ref().map(Lease::watch));
-        leader.joinable_while(move || may_store() && may_be_absent.as_ref().is_none_or(|may| may()));
         Self { inner: Arc::clone(inner), key: key.clone(), value, absence }
     }
 
-    /// Stores what was loaded, unless something has happened to the key since.
-    fn settle(self, loaded: Option<&Loaded<V>>) {
+    /// The right of whoever leads a load, which others may join as long as it is valid.
+    fn of(leader: &mut Leader, inner: &Arc<Inner<K, V, L, S>>, key: &K) -> Self {
+        let right = Self::new(inner, key);
+        let (may_store, may_be_absent) = (right.value.watch(), right.absence.as_ref().map(Lease::watch));
+        leader.joinable_while(move || may_store() && may_be_absent.as_ref().is_none_or(|may| may()));
+        right
+    }
+
+    /// Keeps what was written; whether nothing has happened to the key since.
+    pub(in crate::cache) fn keep(self, value: V) -> bool {
+        let loaded = self.inner.loaded(value, Duration::ZERO);
+        self.settle(Some(&loaded))
+    }
+
+    /// Keeps what was loaded; whether nothing has happened to the key since.
+    fn settle(self, loaded: Option<&Loaded<V>>) -> bool {
         let absent = self.inner.absent.as_ref();
         match (loaded, absent, self.absence) {
             (Some(loaded), ..) => {
@@ -406,14 +424,23 @@ where
                 if let (true, Some(absent)) = (stored, absent) {
                     absent.cache.remove(&self.key);
                 }
+                stored
             }
             // What has no value any more must not be served.
             (None, absent, absence) => {
-                if let (true, Some(absent), Some(absence)) = (self.value.commit_absence(), absent, absence) {
+                let valid = self.value.commit_absence();
+                if let (true, Some(absent), Some(absence)) = (valid, absent, absence) {
                     absence.commit_with(self.inner.cache.clock().now(), &Keep::new().ttl(absent.ttl));
                 }
+                valid
             }
         }
+    }
+}
+
+impl<K, V, L: Load<K, V>, S> fmt::Debug for Right<K, V, L, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Right").field("value", &self.value).finish_non_exhaustive()
     }
 }
 

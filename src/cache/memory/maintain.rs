@@ -29,7 +29,8 @@ enum Left {
 }
 
 impl<K, V, S> MemoryCache<K, V, S> {
-    /// Takes out entries that have expired, for about as long as `budget` allows; whether all were.
+    /// Takes out entries that have expired, for about as long as `budget` allows; whether all were. Tables that are empty by
+    /// then are made smaller.
     ///
     /// A cache whose entries expire takes a few of them out with each insertion. Call this, or let
     /// [`maintain`](Self::maintain) run, to get memory back while nothing is inserted. At least a slice is done: a shard is locked for at most 64
@@ -94,9 +95,17 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut next: Option<u64> = None;
         for Place { index, lock } in &inner.shards {
             loop {
-                let due = lock.read().next_deadline();
+                let (due, spare) = {
+                    let shard = lock.read();
+                    (shard.next_deadline(), shard.is_spare())
+                };
                 if due.is_none_or(|due| due > now) {
                     next = due.into_iter().chain(next).min();
+                    if spare {
+                        let policy = inner.eviction.policy(inner.budget.fair());
+                        let slab = lock.write().shrink(policy);
+                        drop(slab);
+                    }
                     break;
                 }
                 if now > end {

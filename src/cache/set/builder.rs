@@ -4,7 +4,7 @@ use std::{collections::TryReserveError, fmt, marker::PhantomData, sync::Arc};
 
 use foldhash::fast::RandomState;
 
-use super::{SetCache, sets::Sets};
+use super::{SetCache, table::Table};
 
 /// Settings of a [`SetCache`].
 #[must_use]
@@ -41,8 +41,8 @@ impl<K, V, S> SetCacheBuilder<K, V, S> {
     /// When those are not to be had.
     pub fn build(self) -> Result<SetCache<K, V, S>, CapacityError> {
         let Self { capacity, hasher, .. } = self;
-        let sets = Sets::new(capacity).map_err(|source| CapacityError { capacity, source })?;
-        Ok(SetCache { sets: Arc::new(sets), hasher })
+        let table = Table::new(capacity).map_err(|source| CapacityError { capacity, source })?;
+        Ok(SetCache { table: Arc::new(table), hasher })
     }
 }
 

@@ -10,13 +10,13 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use self::sets::Sets;
+use self::table::Table;
 use super::Cache;
 
 mod builder;
 mod ghosts;
 mod group;
-mod sets;
+mod table;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -66,7 +66,7 @@ pub use self::builder::{CapacityError, SetCacheBuilder};
 /// A method panics where hashing, comparing, cloning or dropping a key or value does. The cache stays usable, with its
 /// other entries; after a drop that panics, [`clear`](Self::clear) may have left some.
 pub struct SetCache<K, V, S = RandomState> {
-    sets: Arc<Sets<K, V>>,
+    table: Arc<Table<K, V>>,
     hasher: S,
 }
 
@@ -102,13 +102,13 @@ impl<K, V> SetCache<K, V> {
 impl<K, V, S> SetCache<K, V, S> {
     /// The most entries that it keeps.
     pub fn capacity(&self) -> usize {
-        self.sets.capacity()
+        self.table.capacity()
     }
 
     /// How many entries there are, never more than [`capacity`](Self::capacity). Exact, unless others insert or remove
     /// at the same time. Adds up a number for every 1024 entries of the capacity.
     pub fn len(&self) -> usize {
-        self.sets.len()
+        self.table.len()
     }
 
     /// Whether there is no entry; no more exact than [`len`](Self::len).
@@ -118,7 +118,7 @@ impl<K, V, S> SetCache<K, V, S> {
 
     /// Drops every entry that was inserted before this call, and gives their memory back.
     pub fn clear(&self) {
-        self.sets.drain().for_each(drop);
+        self.table.drain().for_each(drop);
     }
 
     /// Clones of all entries, in no particular order. Not a snapshot: what others change meanwhile may be seen or not.
@@ -127,7 +127,7 @@ impl<K, V, S> SetCache<K, V, S> {
         K: Clone,
         V: Clone,
     {
-        self.sets.each().flat_map(|ways| ways.entries().to_vec())
+        self.table.each().flat_map(|ways| ways.entries().to_vec())
     }
 }
 
@@ -140,8 +140,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> SetCache<K, V, S> {
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let place = self.sets.place(self.hasher.hash_one(key));
-        let mut ways = self.sets.lock(place)?;
+        let place = self.table.place(self.hasher.hash_one(key));
+        let mut ways = self.table.lock(place)?;
         let way = ways.find(place.tag, key)?;
         Some(ways.hit(way).clone())
     }
@@ -152,23 +152,23 @@ impl<K: Hash + Eq, V, S: BuildHasher> SetCache<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let place = self.sets.place(self.hasher.hash_one(key));
-        self.sets.lock(place).is_some_and(|ways| ways.find(place.tag, key).is_some())
+        let place = self.table.place(self.hasher.hash_one(key));
+        self.table.lock(place).is_some_and(|ways| ways.find(place.tag, key).is_some())
     }
 
     /// Keeps a value, in place of an older one of the same key, which counts as a use.
     pub fn insert(&self, key: K, value: V) {
-        let place = self.sets.place(self.hasher.hash_one(&key));
-        let Some(mut ways) = self.sets.lock(place) else { return };
+        let place = self.table.place(self.hasher.hash_one(&key));
+        let Some(mut ways) = self.table.lock(place) else { return };
         if let Some(way) = ways.find(place.tag, &key) {
             let old = mem::replace(ways.hit(way), value);
             // Before the old value is dropped.
             drop(ways);
             drop(old);
-        } else if let Some(evicted) = self.sets.admit(ways, place, (key, value))
+        } else if let Some(evicted) = self.table.admit(ways, place, (key, value))
             && evicted.early
         {
-            self.sets.remember(self.sets.place(self.hasher.hash_one(&evicted.entry.0)));
+            self.table.remember(self.table.place(self.hasher.hash_one(&evicted.entry.0)));
         }
     }
 
@@ -178,10 +178,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> SetCache<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let place = self.sets.place(self.hasher.hash_one(key));
-        let ways = self.sets.lock(place)?;
+        let place = self.table.place(self.hasher.hash_one(key));
+        let ways = self.table.lock(place)?;
         let way = ways.find(place.tag, key)?;
-        let (key, value) = self.sets.remove(ways, place, way);
+        let (key, value) = self.table.remove(ways, place, way);
         drop(key);
         Some(value)
     }
@@ -191,7 +191,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> SetCache<K, V, S> {
 impl<K: Hash + Eq, V, S: BuildHasher> SetCache<K, V, S> {
     fn check(&self) {
         assert!(self.len() <= self.capacity());
-        self.sets.check(|key| self.hasher.hash_one(key));
+        self.table.check(|key| self.hasher.hash_one(key));
     }
 }
 
@@ -224,7 +224,7 @@ where
 
 impl<K, V, S: Clone> Clone for SetCache<K, V, S> {
     fn clone(&self) -> Self {
-        Self { sets: Arc::clone(&self.sets), hasher: self.hasher.clone() }
+        Self { table: Arc::clone(&self.table), hasher: self.hasher.clone() }
     }
 }
 

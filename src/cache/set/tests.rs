@@ -153,7 +153,7 @@ fn handles_cross_threads() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn a_set_is_a_cache_line() {
-    assert_eq!(sets::SET_SIZE, 64);
+    assert_eq!(table::SET_SIZE, 64);
 }
 
 #[test]
@@ -176,9 +176,9 @@ fn what_was_used_survives_a_scan() {
 fn a_full_cache_allocates_nothing_more() {
     let cache = fixed(5000);
     (0..50_000).for_each(|key| cache.insert(key, key));
-    let before = cache.sets.allocations();
+    let before = cache.table.allocations();
     (50_000..100_000).for_each(|key| cache.insert(key, key));
-    assert_eq!(cache.sets.allocations(), before);
+    assert_eq!(cache.table.allocations(), before);
     assert_eq!(cache.len(), 5000);
 }
 
@@ -187,7 +187,7 @@ fn clear_gives_memory_back() {
     let cache = fixed(5000);
     (0..50_000).for_each(|key| cache.insert(key, key));
     cache.clear();
-    assert!(cache.is_empty() && cache.sets.allocations().iter().all(|&(_, capacity)| capacity == 0));
+    assert!(cache.is_empty() && cache.table.allocations().iter().all(|&(_, capacity)| capacity == 0));
     (0..100).for_each(|key| cache.insert(key, key));
     assert_eq!(cache.len(), 100);
     cache.check();
@@ -378,7 +378,9 @@ fn panics_of_keys_and_values_leave_the_cache_sound() {
             50..100 => drop(cache.get(&key)),
             _ => cache.insert(fuse.touchy(key.key), fuse.touchy(key.key)),
         }));
-        fuses.iter().for_each(|fuse| fuse.store(false, Relaxed));
+        for fuse in fuses {
+            fuse.store(false, Relaxed);
+        }
         panics += usize::from(result.is_err());
         drop(key);
         cache.check();

@@ -1,8 +1,11 @@
 //! Policies that choose their rules by what the traffic is like.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use self::{
@@ -25,17 +28,22 @@ pub(super) struct Shared {
     capacity: AtomicU64,
 }
 
-/// Rules of S3-FIFO, and of W-TinyLFU.
+/// What the default chooses from. The first is the start.
 const ADAPTIVE: &[Rules] = &[
+    // S3-FIFO, but for one hit instead of two: it is better by a hair.
     Rules { window: 102, promote: 1, contest: None, easy: 0, ghost: true },
+    // Where recency counts most.
     Rules { window: 307, promote: 1, contest: None, easy: 0, ghost: true },
+    // W-TinyLFU with a second way in, for what was given up too early. Without the margin a loop finds nothing: each entry has
+    // been seen as often as the next.
     Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: true },
+    // W-TinyLFU for loops and scans.
     Rules { window: 10, promote: 0, contest: Some(1), easy: 7, ghost: false },
 ];
 
-/// Rules of W-TinyLFU, with different windows.
+/// W-TinyLFU with windows of 1, 5, 20 and 60 %.
 const W_TINY_LFU: &[Rules] = &[
-    Rules { window: 10, promote: 0, contest: Some(1), easy: 0, ghost: false },
+    Rules { window: 10, promote: 0, contest: Some(1), easy: 7, ghost: false },
     Rules { window: 51, promote: 0, contest: Some(0), easy: 0, ghost: false },
     Rules { window: 205, promote: 0, contest: Some(0), easy: 0, ghost: false },
     Rules { window: 614, promote: 0, contest: Some(0), easy: 0, ghost: false },
@@ -77,27 +85,36 @@ impl Shared {
 
 /// Chooses between ways to evict by what the traffic is like.
 ///
-/// No fixed policy is good at everything. So this one plays several on a sample of the keys, at most one in 64 where there is
-/// much traffic, and takes the one which hits most, as soon as its lead is beyond chance. All of them are
-/// rules for one structure: a window in which newcomers begin, a main queue in which hits are worth more rounds, a
-/// [`Recall`](super::Recall) that knows what left, and how often it was seen. A change of rules moves no
-/// entry.
+/// No fixed policy is good at everything: one that keeps what came last finds nothing in a loop, and one that keeps what comes
+/// often is late where all is new. So this one plays several on a sample of the keys, one in 128 of a large cache and all of a
+/// small one, and takes the one that hits most, as soon as its lead is beyond chance. All of them are rules for one structure:
+/// a window in which newcomers begin, a main queue in which hits are worth more rounds, and a [`Recall`](super::Recall) that
+/// knows what left, and how often it was seen. A change of rules moves no entry.
 ///
-/// 19 bytes an entry, and some 100 KiB for the trials of a cache; a hit counts, and one in a sample is noted.
+/// 19 bytes an entry, and up to 100 KiB for the trials of a cache, or 1 byte for each entry of a large one. A hit counts, and one of
+/// the sample is noted: both need no lock. Where an entry must win a contest to stay, one that weighs twice as much must have
+/// been seen twice as often; and one that was seen often wins some lost contests by chance, so that nobody can fill
+/// the cache with keys that cannot be beaten.
+///
+/// Sources: Einziger, Friedman, Manes, "`TinyLFU`: A Highly Efficient Cache Admission Policy", 2017; Yang and others, "FIFO queues
+/// are all you need for cache eviction", 2023; Waldspurger and others, "Cache Modeling and Optimization using Miniature
+/// Simulations", 2017. W-TinyLFU is in a lazy form here: hits are counted at their entry, and told to the sketch when its turn
+/// comes, which costs a hit nothing, and hits more than lists that each hit moves.
 #[derive(Debug)]
 pub struct Adaptive {
     segments: Segments,
-    heard: Heard,
+    heard: Box<Heard>,
     shared: Arc<Shared>,
     capacity: u64,
 }
 
-/// The slots of sampled hits, which the trial is to be told of at the next miss. When there is no more room they are lost: then
-/// there is little to gain.
+/// The slots of sampled hits, which the trial is told of at the next miss. When there is no more room they are lost: a cache that
+/// misses so rarely has little to gain.
 #[derive(Debug)]
 struct Heard {
-    slots: Box<[AtomicU32]>,
+    slots: [AtomicU32; ROOM],
     len: AtomicUsize,
+    /// What tells a key of the sample.
     limit: u32,
 }
 
@@ -117,9 +134,8 @@ impl Adaptive {
     /// A policy for one of several shards.
     pub(super) fn one_of_many(capacity: u64, shared: Arc<Shared>) -> Self {
         shared.capacity.fetch_add(capacity, Relaxed);
-        let slots = (0..ROOM).map(|_| AtomicU32::new(0)).collect();
-        let heard = Heard { slots, len: AtomicUsize::new(0), limit: shared.limit.load(Relaxed) };
-        Self { segments: Segments::new(capacity), heard, shared, capacity }
+        let heard = Heard::new(shared.limit.load(Relaxed));
+        Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, capacity }
     }
 
     #[cfg(test)]
@@ -139,15 +155,32 @@ impl Adaptive {
     fn tell_trial(&mut self, hash: u32, weight: u64) {
         let Ok(mut trial) = self.shared.trial.try_lock() else { return };
         trial.resize(self.shared.capacity.load(Relaxed));
-        let len = std::mem::take(self.heard.len.get_mut()).min(ROOM);
-        for slot in &mut self.heard.slots[..len] {
+        let heard = &mut *self.heard;
+        let len = mem::take(heard.len.get_mut());
+        for slot in heard.slots.iter_mut().take(len) {
             let (hash, weight) = self.segments.entry(*slot.get_mut());
             trial.request(hash, weight);
         }
         trial.request(hash, weight);
-        self.heard.limit = trial.limit();
+        heard.limit = trial.limit();
         self.shared.limit.store(trial.limit(), Relaxed);
         self.shared.chosen.store(trial.chosen(), Relaxed);
+    }
+}
+
+impl Heard {
+    fn new(limit: u32) -> Self {
+        Self { slots: [const { AtomicU32::new(0) }; ROOM], len: AtomicUsize::new(0), limit }
+    }
+
+    #[inline]
+    fn hear(&self, slot: Slot, hash: u64) {
+        if !sampled(short(hash), self.limit) || self.len.load(Relaxed) >= ROOM {
+            return;
+        }
+        if let Some(free) = self.slots.get(self.len.fetch_add(1, Relaxed)) {
+            free.store(slot, Relaxed);
+        }
     }
 }
 
@@ -155,12 +188,7 @@ impl Evict for Adaptive {
     #[inline]
     fn touch(&self, slot: Slot, hash: u64) {
         self.segments.touch(slot);
-        if sampled(short(hash), self.heard.limit) && self.heard.len.load(Relaxed) < ROOM {
-            let at = self.heard.len.fetch_add(1, Relaxed);
-            if let Some(heard) = self.heard.slots.get(at) {
-                heard.store(slot, Relaxed);
-            }
-        }
+        self.heard.hear(slot, hash);
     }
 
     #[inline]

@@ -23,8 +23,9 @@ pub(super) struct Trial {
     free: Vec<Slot>,
     /// One key in 2^shift is played.
     shift: u32,
-    /// The capacity of the real cache.
+    /// The capacity of the real cache, and what it was when the sample was last halved.
     capacity: u64,
+    halved_at: u64,
     /// `leads[i * n + j]`: how often i hit and j did not, lately.
     leads: Vec<f32>,
     /// Requests since the leads were last lessened.
@@ -61,6 +62,7 @@ impl Trial {
             free: Vec::new(),
             shift: 0,
             capacity: 0,
+            halved_at: 0,
             leads: vec![0.0; rules.len() * rules.len()],
             requests: 0,
             chosen: 0,
@@ -82,9 +84,10 @@ impl Trial {
         if capacity == self.capacity && !self.caches.is_empty() {
             return;
         }
-        if self.caches.is_empty() || capacity < self.capacity / 2 {
-            // The sample was chosen for a larger cache.
+        if self.caches.is_empty() || capacity < self.halved_at / 4 {
+            // The sample is for a larger cache.
             self.shift = 0;
+            self.halved_at = 0;
             self.index.clear();
             self.keys.clear();
             self.free.clear();
@@ -194,6 +197,7 @@ impl Trial {
     /// Halves the sample, and the caches with it.
     fn thin_out(&mut self) {
         self.shift += 1;
+        self.halved_at = self.capacity;
         for key in 0..self.keys.len() {
             let Key { hash, caches } = self.keys[key];
             if caches == 0 || sampled(hash, self.limit()) {

@@ -110,14 +110,18 @@ fn what_a_ghost_was_told_it_knows_once_and_through_growth() {
     let mut rng = Rng::seeded(1);
     let mut ghost = Ghost::new(10_000);
     let early: Vec<u32> = (0..100).map(|_| short(rng.next_u64())).collect();
-    early.iter().for_each(|&hash| ghost.put(hash));
+    for &hash in &early {
+        ghost.put(hash);
+    }
     ghost.grow(10_000);
     let known = |ghost: &mut Ghost, hashes: &[u32]| hashes.iter().filter(|&&hash| ghost.take(hash)).count();
     assert!(known(&mut ghost, &early) >= 98);
     assert!(known(&mut ghost, &early) <= 2);
 
     let later: Vec<u32> = (0..30_000).map(|_| short(rng.next_u64())).collect();
-    later.iter().for_each(|&hash| ghost.put(hash));
+    for &hash in &later {
+        ghost.put(hash);
+    }
     let strangers: Vec<u32> = (0..10_000).map(|_| short(rng.next_u64())).collect();
     assert!(known(&mut ghost, &strangers) < 10, "some 2.4 are expected");
     assert!(known(&mut ghost, &later[25_000..]) > 4_900, "the latest half of what fits");
@@ -136,7 +140,9 @@ fn what_was_seen_is_counted_through_growth_and_forgotten() {
     assert_eq!(recall.seen(often), 9);
     assert!(recall.back(often) && !recall.back(often));
     let hashes: Vec<u32> = (0..4096).map(|_| hash()).collect();
-    hashes.iter().for_each(|&hash| recall.see(hash, 3));
+    for &hash in &hashes {
+        recall.see(hash, 3);
+    }
     assert!(hashes.iter().all(|&hash| recall.seen(hash) >= 3), "never too low");
     let wrong = hashes.iter().filter(|&&hash| recall.seen(hash) != 3).count();
     assert!(wrong < 400, "{wrong} of 4096 share all their counters with others");
@@ -173,7 +179,9 @@ fn queues_hold_what_was_pushed_in_order() {
     let (mut lists, mut model) = (Lists::<3>::new(), [const { VecDeque::<Slot>::new() }; 3]);
     for _ in 0..20_000 {
         let (slot, queue) = (u32::try_from(rng.below(40)).unwrap(), rng.below(3));
-        model.iter_mut().for_each(|queue| queue.retain(|&other| other != slot));
+        for queue in &mut model {
+            queue.retain(|&other| other != slot);
+        }
         if rng.below(3) == 0 {
             lists.unlink(slot);
         } else {

@@ -18,28 +18,25 @@ fn present(simulation: &Simulation<Policy>, mut keys: impl Iterator<Item = u64>)
     keys.by_ref().filter(|&key| simulation.contains(key)).count()
 }
 
-/// Yesterday's hot set leaves in the course of today.
+/// What was popular yesterday does not hold the place of what is popular today.
 #[test]
 fn uses_age() {
     for (name, eviction) in every() {
         let mut simulation = simulation(&eviction, 1000);
+        let hot = |day: u64| day * 1_000_000..day * 1_000_000 + 800;
         for day in 0..3 {
             let mut rng = Rng::seeded(day);
-            let hot = |rng: &mut Rng| day * 1_000_000 + rng.below(600) as u64;
-            for n in 0..300_000 {
-                let key = if rng.below(3) == 0 { STRANGERS + day * 1_000_000 + n } else { hot(&mut rng) };
-                simulation.request(key, 1);
+            for n in 0..100_000 {
+                let stranger = STRANGERS + day * 1_000_000 + n;
+                let popular = hot(day).start + rng.below(800) as u64;
+                simulation.request(if rng.below(3) == 0 { stranger } else { popular }, 1);
             }
-            if day > 0 {
-                let yesterday = (day - 1) * 1_000_000;
-                let left = present(&simulation, yesterday..yesterday + 600);
-                // Where there is a contest, who has left the hot set goes only when somebody better comes for the place.
-                let most = if matches!(eviction.0, Kind::Adaptive(_)) { 150 } else { 0 };
-                assert!(left <= most, "{name}: {left} of yesterday's");
-            }
-            let today = present(&simulation, day * 1_000_000..day * 1_000_000 + 600);
-            let least = if matches!(name, "fifo") { 350 } else { 500 };
-            assert!(today >= least, "{name}: {today} of 600");
+            let today = present(&simulation, hot(day));
+            let yesterday = present(&simulation, hot(day.saturating_sub(1)));
+            let simple = matches!(name, "fifo" | "lru" | "custom");
+            assert!(today >= if simple { 430 } else { 780 }, "{name}: {today} of today's 800");
+            // Without anybody better for their place, some may stay where there is room.
+            assert!(day == 0 || yesterday <= 120, "{name}: {yesterday} of yesterday's 800");
         }
     }
 }
@@ -66,8 +63,8 @@ fn a_scan_of_ten_times_the_capacity_leaves_the_hot_set() {
 /// Frequencies tell nothing here, and a policy that believes in them finds nothing.
 #[test]
 fn the_default_is_as_good_as_lru_where_only_recency_counts() {
-    let keys = || (16..60_000_u64).flat_map(|n| [2 * n, 2 * n + 1, 2 * (n - 12 - n % 4)]);
-    for capacity in [200, 900, 4_000] {
+    let keys = || (16..30_000_u64).flat_map(|n| [2 * n, 2 * n + 1, 2 * (n - 12 - n % 4)]);
+    for capacity in [200, 900] {
         let lru = ratio(&mut simulation(&Eviction::lru(), capacity), keys());
         let ours = ratio(&mut simulation(&Eviction::default(), capacity), keys());
         assert!(lru > 0.33 && ours > lru - 0.01, "{capacity}: {ours} and {lru}");
@@ -77,7 +74,7 @@ fn the_default_is_as_good_as_lru_where_only_recency_counts() {
 /// A loop a little longer than the cache: who keeps what came last finds nothing.
 #[test]
 fn the_default_keeps_a_part_of_a_loop() {
-    let keys = (0..200_000_u64).map(|n| n % 1200);
+    let keys = (0..100_000_u64).map(|n| n % 1200);
     let ours = ratio(&mut simulation(&Eviction::default(), 1000), keys.clone());
     let lru = ratio(&mut simulation(&Eviction::lru(), 1000), keys);
     assert!(ours > 0.5 && lru < 0.01, "{ours} and {lru}");
@@ -90,11 +87,11 @@ fn the_default_beats_lru_on_popularity_that_lasts() {
         let keys = || {
             let mut rng = Rng::seeded(9);
             let zipf = &zipf;
-            std::iter::repeat_with(move || zipf.key(&mut rng)).take(200_000)
+            std::iter::repeat_with(move || zipf.key(&mut rng)).take(100_000)
         };
         let ours = ratio(&mut simulation(&Eviction::default(), capacity), keys());
         let lru = ratio(&mut simulation(&Eviction::lru(), capacity), keys());
-        assert!(ours > lru + 0.04, "{capacity}: {ours} and {lru}");
+        assert!(ours > lru + 0.03, "{capacity}: {ours} and {lru}");
     }
 }
 
@@ -103,7 +100,7 @@ fn the_default_follows_a_change_of_traffic() {
     let mut simulation = simulation(&Eviction::default(), 1000);
     let mut rng = Rng::seeded(4);
     let zipf = Zipf::new(20_000, 0.9);
-    for round in 0..3 {
+    for round in 0..2 {
         let start = (round + 1) << 32;
         ratio(&mut simulation, (0..60_000).map(|n| start + n % 1200));
         let looped = ratio(&mut simulation, (0..60_000).map(|n| start + n % 1200));
@@ -123,7 +120,7 @@ fn the_default_follows_a_change_of_traffic() {
 #[test]
 fn gdsf_keeps_many_small_entries_rather_than_few_large_ones() {
     let zipf = Zipf::new(4000, 0.8);
-    let weight = |key: u64| if key % 10 == 0 { 100 } else { 1 };
+    let weight = |key: u64| if key.is_multiple_of(10) { 100 } else { 1 };
     let hits = |eviction: &Eviction| {
         let mut simulation = simulation(eviction, 4_000);
         let mut rng = Rng::seeded(6);

@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 pub use self::store::Recovery;
 use self::{
-    store::{Fault, Limits, Op, Store, Used, charge, guarded},
+    store::{Fault, Limits, Op, Options, Store, Used, charge, guarded},
     writer::{Change, Job},
 };
 use super::{
@@ -97,8 +97,7 @@ struct Shared {
     /// `None` once it is closed, and while it cannot be opened again after a fault.
     store: RwLock<Option<Store>>,
     path: PathBuf,
-    limits: Limits,
-    seed: AtomicU64,
+    options: Options,
     envelope: Envelope,
     clock: Arc<dyn Clock>,
     reads: Arc<Semaphore>,
@@ -158,7 +157,12 @@ impl DiskTier<(), ()> {
         DiskTierBuilder {
             path: path.as_ref().to_owned(),
             schema: schema.to_owned(),
-            limits: Limits { bytes: 256 << 20, entries: u64::MAX, page_cache: 8 << 20 },
+            options: Options {
+                limits: Limits { bytes: 256 << 20, entries: u64::MAX },
+                page_cache: 8 << 20,
+                sync: true,
+                seed: fastrand::u64(..),
+            },
             longest: 16 << 20,
             clock: Arc::new(TokioClock),
         }
@@ -210,7 +214,7 @@ impl<K, V> DiskTier<K, V> {
     }
 
     fn hash(&self, key: &[u8]) -> u128 {
-        xxh3_128_with_seed(key, self.shared.seed.load(Relaxed))
+        xxh3_128_with_seed(key, self.shared.options.seed)
     }
 }
 
@@ -343,7 +347,7 @@ impl<K: Serialize, V: Serialize> DiskTier<K, V> {
         let hash = self.hash(&key);
         let now = self.shared.now();
         let bytes = self.shared.envelope.seal(&key, value, now, ttl)?;
-        let limit = self.shared.limits.bytes;
+        let limit = self.shared.options.limits.bytes;
         if charge(bytes.len()) > limit {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             return Err(TierError::TooLarge { len: bytes.len(), limit });
@@ -372,7 +376,7 @@ impl<K, V> fmt::Debug for DiskTier<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskTier")
             .field("path", &self.shared.path)
-            .field("limits", &self.shared.limits)
+            .field("limits", &self.shared.options.limits)
             .finish_non_exhaustive()
     }
 }
@@ -383,7 +387,7 @@ impl<K, V> fmt::Debug for DiskTier<K, V> {
 pub struct DiskTierBuilder {
     path: PathBuf,
     schema: String,
-    limits: Limits,
+    options: Options,
     longest: usize,
     clock: Arc<dyn Clock>,
 }
@@ -391,13 +395,13 @@ pub struct DiskTierBuilder {
 impl DiskTierBuilder {
     /// How much it may hold, in bytes of the file. 256 MiB unless set.
     pub fn capacity(mut self, bytes: u64) -> Self {
-        self.limits.bytes = bytes;
+        self.options.limits.bytes = bytes;
         self
     }
 
     /// How many entries it may hold. As many as fit unless set.
     pub fn entries(mut self, entries: u64) -> Self {
-        self.limits.entries = entries;
+        self.options.limits.entries = entries;
         self
     }
 
@@ -409,7 +413,15 @@ impl DiskTierBuilder {
 
     /// How much memory pages of the file may take, in bytes. 8 MiB unless set; the system's own page cache is beside it.
     pub fn page_cache(mut self, bytes: usize) -> Self {
-        self.limits.page_cache = bytes;
+        self.options.page_cache = bytes;
+        self
+    }
+
+    /// Whether a commit waits until the device has it, as it does unless this is set to `false`. Without, changes take a
+    /// fraction of the time and still outlive the process however it ends. A power cut may then cost the content (which
+    /// shows when the file is opened), or bring back what was changed in the last seconds before it.
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.options.sync = sync;
         self
     }
 
@@ -424,21 +436,22 @@ impl DiskTierBuilder {
     /// # Errors
     /// If somebody else has the file open, or the system does not let us open it. A damaged file is no error.
     pub async fn open<K, V>(self) -> Result<DiskTier<K, V>, DiskError> {
-        let Self { path, schema, limits, longest, clock } = self;
+        let Self { path, schema, mut options, longest, clock } = self;
         let failed = |fault| match fault {
             Fault::InUse => DiskError::InUse(path.clone()),
             Fault::Io(source) => DiskError::Io { path: path.clone(), source },
             Fault::Corrupt(reason) => DiskError::Io { path: path.clone(), source: io::Error::other(reason) },
         };
         let file = path.clone();
-        let opened = spawn_blocking(move || Store::open(&file, limits)).await;
+        let opened = spawn_blocking(move || Store::open(&file, options)).await;
         let (store, recovery) =
             opened.map_err(|error| failed(Fault::Io(io::Error::other(error))))?.map_err(failed)?;
+        // A file begun anew is to have the seed that the hashes under way depend on.
+        options.seed = store.seed;
         let shared = Arc::new(Shared {
-            seed: AtomicU64::new(store.seed),
             store: RwLock::new(Some(store)),
             path,
-            limits,
+            options,
             envelope: Envelope::new(&schema, longest),
             clock,
             reads: Arc::new(Semaphore::new(READS)),

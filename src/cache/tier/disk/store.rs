@@ -16,8 +16,8 @@ use std::{
 };
 
 use redb::{
-    CommitError, CompactionError, Database, DatabaseError, Durability, ReadableTable, StorageError, Table,
-    TableDefinition, TableError, TransactionError,
+    CommitError, CompactionError, Database, DatabaseError, Durability, ReadableTable, StorageBackend,
+    StorageError, Table, TableDefinition, TableError, TransactionError, backends::FileBackend,
 };
 
 const ENTRIES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("entries");
@@ -40,8 +40,54 @@ const SLACK: u64 = 8 << 20;
 pub(super) struct Limits {
     pub(super) bytes: u64,
     pub(super) entries: u64,
+}
+
+/// How the file is used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) limits: Limits,
     /// Memory that redb may use for pages, in bytes.
     pub(super) page_cache: usize,
+    /// Whether a commit waits for the device.
+    pub(super) sync: bool,
+    /// What the hashes in a new file depend on.
+    pub(super) seed: u64,
+}
+
+/// The file, and whether the device is waited for.
+#[derive(Debug)]
+struct Backend {
+    file: FileBackend,
+    sync: bool,
+}
+
+impl Backend {
+    fn open(path: &Path, sync: bool) -> Result<Self, Fault> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        Ok(Self { file: FileBackend::new(file.map_err(Fault::Io)?)?, sync })
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.file.read(offset, len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self, eventual: bool) -> io::Result<()> {
+        if self.sync { self.file.sync_data(eventual) } else { Ok(()) }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
 }
 
 /// How much is kept, and the numbers to go on with.
@@ -109,25 +155,30 @@ struct State {
 
 impl Store {
     /// Opens the file, or makes it. One that cannot be read is moved aside.
-    pub(super) fn open(path: &Path, limits: Limits) -> Result<(Self, Option<Recovery>), Fault> {
-        match Self::try_open(path, limits) {
+    pub(super) fn open(path: &Path, options: Options) -> Result<(Self, Option<Recovery>), Fault> {
+        match Self::try_open(path, options) {
             Ok(store) => Ok((store, None)),
             Err(Fault::Corrupt(reason)) => {
                 let recovery = set_aside(path, reason).map_err(Fault::Io)?;
-                Ok((Self::try_open(path, limits)?, Some(recovery)))
+                Ok((Self::try_open(path, options)?, Some(recovery)))
             }
             Err(fault) => Err(fault),
         }
     }
 
-    fn try_open(path: &Path, limits: Limits) -> Result<Self, Fault> {
+    fn try_open(path: &Path, options: Options) -> Result<Self, Fault> {
         guarded(|| {
             let db = Database::builder()
-                .set_cache_size(limits.page_cache)
+                .set_cache_size(options.page_cache)
                 .create_with_file_format_v3(true)
-                .create(path)?;
-            let mut store =
-                Self { db, path: path.to_owned(), limits, seed: fastrand::u64(..), state: Mutex::default() };
+                .create_with_backend(Backend::open(path, options.sync)?)?;
+            let mut store = Self {
+                db,
+                path: path.to_owned(),
+                limits: options.limits,
+                seed: options.seed,
+                state: Mutex::default(),
+            };
             store.load()?;
             // The capacity may be smaller than last time.
             store.apply(Vec::new(), 0, |_| false)?;
@@ -181,7 +232,7 @@ impl Store {
     /// an entry was asked for. Not for two threads at once; those that read do not wait for it.
     pub(super) fn apply(
         &self,
-        ops: Vec<Op>,
+        mut ops: Vec<Op>,
         now: u64,
         was_used: impl Fn(u128) -> bool,
     ) -> Result<Applied, Fault> {
@@ -190,7 +241,14 @@ impl Store {
             // A cache can lose its last moments in a power cut. It must not lose its order of events, and does not.
             txn.set_durability(Durability::Eventual);
             let mut applied = Applied::default();
-            let State { totals, sweep_from } = *self.state();
+            let State { mut totals, sweep_from } = *self.state();
+            if let Some(last) = ops.iter().rposition(|op| matches!(op, Op::Clear)) {
+                ops.drain(..=last);
+                txn.delete_table(ENTRIES)?;
+                txn.delete_table(AGES)?;
+                txn.delete_table(BY_AGE)?;
+                totals = Totals { next_age: totals.next_age, ..Totals::default() };
+            }
             let state = {
                 let mut batch = Batch {
                     entries: txn.open_table(ENTRIES)?,
@@ -203,7 +261,8 @@ impl Store {
                     match op {
                         Op::Put { hash, bytes, expires } => batch.put(hash, &bytes, expires)?,
                         Op::Remove { hash } => batch.remove(hash)?,
-                        Op::Clear => batch.clear()?,
+                        // None is left.
+                        Op::Clear => {}
                     }
                 }
                 while batch.totals.bytes > self.limits.bytes || batch.totals.entries > self.limits.entries {
@@ -281,14 +340,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn clear(&mut self) -> Result<(), Fault> {
-        self.entries.retain(|_, _| false)?;
-        self.ages.retain(|_, _| false)?;
-        self.by_age.retain(|_, _| false)?;
-        self.totals = Totals { next_age: self.totals.next_age, ..Totals::default() };
-        Ok(())
-    }
-
     fn oldest(&self) -> Result<Option<(u64, u128, u64)>, Fault> {
         Ok(self.by_age.first()?.map(|(age, entry)| (age.value(), entry.value().0, entry.value().2)))
     }
@@ -308,8 +359,8 @@ impl Batch<'_> {
         let mut seen = 0;
         for entry in self.by_age.range(from..)?.take(SWEEP) {
             let (age, entry) = entry?;
-            let (hash, _, expires) = entry.value();
-            if expires <= now {
+            let (hash, _, end) = entry.value();
+            if end <= now {
                 expired.push(hash);
             }
             next = age.value().saturating_add(1);

@@ -168,8 +168,7 @@ impl Shared {
                 self.note(recovery);
             }
         }
-        if let Ok((store, recovery)) = Store::open(&self.path, self.limits) {
-            self.seed.store(store.seed, Relaxed);
+        if let Ok((store, recovery)) = Store::open(&self.path, self.options) {
             *slot = Some(store);
             self.is_broken.store(false, Relaxed);
             if let Some(recovery) = recovery {

@@ -37,8 +37,6 @@ mod subscription;
 const LONGEST_KEY: usize = 64 << 10;
 /// Longer keys are named by their hash in the server; the key itself is in the envelope.
 const PLAIN_KEY: usize = 128;
-/// How many keys are asked for in one command.
-const MANY: usize = 512;
 /// How many notices may wait to be read before those that came first are given up, and the reader starts anew.
 const NOTICES: usize = 1024;
 /// How long the longest-lived entry lives, in milliseconds: a hundred years, beyond which the server's sums overflow.
@@ -62,8 +60,8 @@ const LONGEST_LIFE: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// breaks; that shows as [`Notice::Resumed`].
 ///
 /// Values are bytes (serde, postcard) with their key, the name of their schema, and a checksum; what does not fit is a
-/// miss. Change the schema's name whenever the type of the value changes: nodes of both versions can then use the
-/// same namespace. Whoever may write to the server is trusted not to forge values.
+/// miss. Change the schema's name whenever the type of the value changes: nodes of both versions may use the same namespace
+/// then, though each misses what the other has written. Whoever may write to the server is trusted not to forge values.
 ///
 /// Clones share the connection. Needs a tokio runtime with its timer and I/O enabled.
 ///
@@ -208,7 +206,7 @@ impl Shared {
         Ok([name("v"), name("m")])
     }
 
-    /// Looks up encoded keys, at most [`MANY`].
+    /// Looks up encoded keys.
     async fn look_up<V: DeserializeOwned>(&self, keys: &[Vec<u8>]) -> Result<Vec<Lookup<V>>, TierError> {
         let mut names = Vec::with_capacity(keys.len());
         for key in keys {
@@ -314,13 +312,13 @@ where
         Ok(found.into_iter().next().unwrap_or(Lookup::Miss(Ticket::default())))
     }
 
+    /// In one command, however many there are: the server does nothing else meanwhile.
     async fn get_many(&self, keys: &[K]) -> Result<Vec<Lookup<V>>, TierError> {
-        let encoded: Vec<_> = keys.iter().map(Envelope::key).collect::<Result<_, _>>()?;
-        let mut found = Vec::with_capacity(keys.len());
-        for some in encoded.chunks(MANY) {
-            found.extend(self.shared.look_up(some).await?);
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let encoded: Vec<_> = keys.iter().map(Envelope::key).collect::<Result<_, _>>()?;
+        self.shared.look_up(&encoded).await
     }
 
     async fn fill(

@@ -104,7 +104,9 @@ where
             self.settle(key).await.ok()?;
         }
         let lookups = self.count(self.tier.get_many(keys).await).ok()?;
-        lookups.iter().for_each(|lookup| self.tally(lookup));
+        for lookup in &lookups {
+            self.tally(lookup);
+        }
         self.pay_later();
         Some(lookups)
     }

@@ -72,7 +72,9 @@ where
             let then = shared.clock.now();
             let asked: Vec<_> = wanted.iter().map(|at| keys[*at].clone()).collect();
             let Some(lookups) = floor.get_many(&asked).await else {
-                wanted.iter().for_each(|at| tickets[*at].push(None));
+                for at in &wanted {
+                    tickets[*at].push(None);
+                }
                 continue;
             };
             let mut missing = Vec::new();

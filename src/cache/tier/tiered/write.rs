@@ -6,9 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    MutexGuard,
+    broadcast::{Receiver, error::RecvError},
+};
 
-use super::{Incomplete, STRIPES, Shared, Tiered};
+use super::{Floor, Incomplete, STRIPES, Shared, Tiered};
 use crate::cache::{
     Keep,
     tier::{Notice, TierError},
@@ -56,10 +59,7 @@ where
     pub async fn clear(&self) -> Result<(), Incomplete> {
         let shared = Arc::clone(&self.shared);
         let work = async move {
-            let mut turns = Vec::with_capacity(STRIPES);
-            for stripe in &shared.stripes {
-                turns.push(stripe.lock().await);
-            }
+            let _turns = shared.all_turns().await;
             let mut failures = Vec::new();
             for floor in shared.floors.iter().rev() {
                 if let Err(error) = floor.clear().await {
@@ -118,11 +118,22 @@ where
         self.hasher.hash_one(key) as usize % STRIPES
     }
 
+    /// Waits until no change is under way, and lets none begin.
+    async fn all_turns(&self) -> Vec<MutexGuard<'_, ()>> {
+        let mut turns = Vec::with_capacity(STRIPES);
+        for stripe in &self.stripes {
+            turns.push(stripe.lock().await);
+        }
+        turns
+    }
+
     /// Another node has changed this key: what is local to this one forgets it.
     async fn forget(&self, key: &K) {
         // At once, and again when nobody can read the old value from a local tier any more.
         self.memory.remove(key);
-        for floor in self.floors.iter().rev().filter(|floor| !floor.tier.is_shared()) {
+        // A change of ours that is under way may be the older one.
+        let _turn = self.stripes[self.stripe(key)].lock().await;
+        for floor in self.local_floors() {
             let _ = floor.change(key, None).await;
         }
         self.memory.remove(key);
@@ -131,10 +142,15 @@ where
     /// Other nodes may have changed anything.
     async fn forget_all(&self) {
         self.memory.clear();
-        for floor in self.floors.iter().rev().filter(|floor| !floor.tier.is_shared()) {
+        let _turns = self.all_turns().await;
+        for floor in self.local_floors() {
             let _ = floor.clear().await;
         }
         self.memory.clear();
+    }
+
+    fn local_floors(&self) -> impl Iterator<Item = &Arc<Floor<K, V>>> {
+        self.floors.iter().rev().filter(|floor| !floor.tier.is_shared())
     }
 }
 

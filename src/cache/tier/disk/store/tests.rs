@@ -26,12 +26,12 @@ impl Drop for Folder {
 
 const NEVER: u64 = u64::MAX;
 
-fn limits(entries: u64, bytes: u64) -> Limits {
-    Limits { bytes, entries, page_cache: 1 << 20 }
+fn limits(entries: u64, bytes: u64) -> Options {
+    Options { limits: Limits { bytes, entries }, page_cache: 1 << 20, sync: false, seed: 1 }
 }
 
-fn open(folder: &Folder, limits: Limits) -> Store {
-    Store::open(&folder.file(), limits).unwrap().0
+fn open(folder: &Folder, options: Options) -> Store {
+    Store::open(&folder.file(), options).unwrap().0
 }
 
 fn put(hash: u128, len: usize, expires: u64) -> Op {

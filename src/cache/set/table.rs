@@ -19,7 +19,7 @@ const WAYS: usize = 16;
 const SETS_PER_GROUP: usize = 64;
 
 /// The sets of a cache, and their memory of keys that left them.
-pub(super) struct Sets<K, V> {
+pub(super) struct Table<K, V> {
     sets: Box<[Set<K, V>]>,
     ghosts: Box<[Ghosts]>,
     groups: Box<[Group]>,
@@ -38,7 +38,7 @@ pub(super) struct Place {
     ghost: u16,
 }
 
-impl<K, V> Sets<K, V> {
+impl<K, V> Table<K, V> {
     pub(super) fn new(capacity: usize) -> Result<Self, TryReserveError> {
         let len = if capacity <= MAX_WAYS { capacity.min(1) } else { capacity.div_ceil(WAYS) };
         // How much of the capacity the first sets have.
@@ -155,7 +155,7 @@ impl<K, V> Sets<K, V> {
 pub(super) const SET_SIZE: usize = size_of::<Set<u64, u64>>();
 
 #[cfg(test)]
-impl<K, V> Sets<K, V> {
+impl<K, V> Table<K, V> {
     /// The memory of each set's entries.
     pub(super) fn allocations(&self) -> Vec<(usize, usize)> {
         self.each().map(|ways| ways.allocation()).collect()
