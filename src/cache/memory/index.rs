@@ -24,7 +24,7 @@ const PASSED: u32 = 48;
 const MANY: u64 = 0xffff;
 
 /// How often an index can grow, to at least twice as much each time.
-const TABLES: usize = 28;
+const TABLES: usize = 32;
 
 /// The most slots that an index can name.
 pub(super) const MOST: usize = i32::MAX as usize;

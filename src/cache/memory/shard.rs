@@ -440,22 +440,22 @@ impl<K, V> Shard<K, V> {
         self.slab.get(slot).is_some_and(|(found, _)| found == key)
     }
 
-    /// Makes room for more slots: twice as many, but not many more than there can be.
-    ///
-    /// The index grows by more at a time, as its old tables stay.
+    /// Makes room for more slots: twice as many, but not many more than the shard should have.
     fn grow(&mut self, index: &Index, budget: &Budget) {
         let slots = self.slab.slots();
-        let most = match self.weights {
-            None => usize::try_from(self.quota.max(budget.fair())).unwrap_or(index::MOST),
+        let share = match self.weights {
+            None => usize::try_from(budget.fair()).unwrap_or(index::MOST),
             Some(_) => index::MOST,
         };
-        // A little more, for a shard that gets more than its share; and on from there in small steps.
-        let most = most.saturating_add(most / 16).max(slots + slots / 8).min(index::MOST);
-        let doubled = (2 * slots).clamp(FIRST, most.max(FIRST));
-        self.slab.reserve(doubled);
-        if doubled > index.limit() {
-            let times = if self.weights.is_none() { 4 } else { 2 };
-            index.grow((times * slots).clamp(doubled, most.max(doubled)), self.slab.hashes());
+        // Shards differ a little.
+        let share = share.saturating_add(share / 16 + FIRST).min(index::MOST);
+        let doubled = (2 * slots).max(FIRST);
+        let wanted = if slots < share { doubled.min(share) } else { slots + slots / 8 };
+        self.slab.reserve(wanted.min(index::MOST));
+        if wanted > index.limit() {
+            // An index keeps its old tables, so it grows in fewer and larger steps.
+            let limit = if slots < share { doubled.saturating_mul(2).min(share) } else { doubled };
+            index.grow(limit.max(wanted).min(index::MOST), self.slab.hashes());
         }
     }
 

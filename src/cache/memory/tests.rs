@@ -84,3 +84,130 @@ fn a_lease_stores_only_if_nothing_happened_to_its_key() {
     drop(cache.lease("a"));
     assert_eq!(cache.inner.shards.iter().map(|shard| shard.lock.read().leases.len()).sum::<usize>(), 0);
 }
+
+mod concurrent;
+mod index;
+mod model;
+mod panics;
+mod striped;
+
+/// Panics unless all parts of a cache agree.
+fn check<K, V, S>(cache: &MemoryCache<K, V, S>) {
+    let mut quotas = 0;
+    for place in &cache.inner.shards {
+        let shard = place.lock.write();
+        shard.check(&place.index);
+        quotas += shard.quota();
+    }
+    assert_eq!(quotas + cache.inner.budget.pool(), cache.capacity());
+}
+
+#[test]
+fn tags_of_entries_that_left_are_forgotten() {
+    let cache = MemoryCache::<u32, u32>::builder(8).eviction(Eviction::fifo()).build();
+    for key in 0..1000 {
+        cache.insert_with(key, key, &Keep::new().tag(key % 3).tag("all").tag(key));
+        check(&cache);
+    }
+    assert_eq!(cache.invalidate_tag(0_u32), 3, "993, 996 and 999");
+    check(&cache);
+    cache.insert(999, 1);
+    assert_eq!(cache.invalidate_tag("all"), 5);
+    assert_eq!(cache.get(&999), Some(1), "the new value has no tag");
+    check(&cache);
+}
+
+#[test]
+fn invalidation_voids_leases() {
+    let cache = MemoryCache::<u32, u32>::new(100);
+    let lease = cache.lease(&1);
+    cache.invalidate_if(|_, _| false);
+    assert!(!lease.commit(1));
+
+    let (tagged, plain) = (cache.lease(&1), cache.lease(&2));
+    cache.invalidate_tag("a");
+    assert!(!tagged.commit_with(1, &Keep::new().tag("b")));
+    assert!(plain.commit(2), "without a tag it cannot belong to what was invalidated");
+    assert!(cache.lease(&1).commit_with(1, &Keep::new().tag("a")));
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(1), Some(2)));
+}
+
+#[test]
+fn many_are_found_like_each_alone() {
+    for eviction in [Eviction::fifo(), Eviction::lru()] {
+        let clock = ManualClock::new();
+        let cache = MemoryCache::<u32, u32>::builder(5000).clock(clock.clone()).eviction(eviction).build();
+        for key in (0..3000).step_by(2) {
+            let keep = if key % 3 == 0 { Keep::new().ttl(Duration::from_secs(1)) } else { Keep::new() };
+            cache.insert_with(key, key, &keep);
+        }
+        clock.advance(Duration::from_secs(2));
+        let keys: Vec<u32> = (0..3000).rev().collect();
+        let each: Vec<_> = keys.iter().map(|key| cache.get(key)).collect();
+        let stats = cache.stats();
+        assert_eq!(cache.get_many(&keys), each);
+        let again = cache.stats();
+        assert_eq!((again.hits, again.misses), (2 * stats.hits, 2 * stats.misses));
+        assert!(cache.get_many::<u32>(&[]).is_empty());
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_what_time_is_left() {
+    let (clock, other) = (ManualClock::new(), ManualClock::new());
+    let cache = MemoryCache::<u32, u32>::builder(100).clock(clock.clone()).build();
+    cache.insert(1, 1);
+    cache.insert_with(2, 2, &Keep::new().ttl(Duration::from_secs(10)).tag("t"));
+    cache.insert_with(3, 3, &Keep::new().ttl(Duration::from_secs(2)));
+    clock.advance(Duration::from_secs(1));
+    let snapshot = cache.snapshot();
+    assert_eq!(snapshot.len(), 3);
+
+    // The other process starts 4 seconds later.
+    other.advance(Duration::from_secs(5));
+    let warm = MemoryCache::<u32, u32>::builder(100).clock(other.clone()).build();
+    warm.insert(1, 100);
+    warm.restore(snapshot);
+    assert_eq!((warm.get(&1), warm.get(&2), warm.get(&3)), (Some(100), Some(2), None));
+    other.advance(Duration::from_secs(5));
+    assert_eq!(warm.get(&2), None);
+    assert_eq!(warm.invalidate_tag("t"), 1);
+}
+
+#[test]
+fn an_entry_is_changed_in_one_step() {
+    let cache = MemoryCache::<&str, u32>::new(10);
+    assert_eq!(cache.entry("a").or_insert_with(|| 1), 1);
+    assert_eq!(cache.entry("a").or_insert_with(|| 2), 1);
+    let mut calls = 0;
+    let after = cache.entry("a").update(|value| {
+        calls += 1;
+        if calls == 1 {
+            cache.insert("a", 10);
+        }
+        Update::Put(value.unwrap_or(0) + 1)
+    });
+    assert_eq!((after, calls), (Some(11), 2));
+    assert_eq!(cache.entry("a").update(|_| Update::Leave), Some(11));
+    assert_eq!(cache.entry("a").update(|_| Update::Remove), None);
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn shards_share_out_what_others_need() {
+    let cache = MemoryCache::<u64, u64>::builder(4096).shards(NonZero::new(4).unwrap()).build();
+    // All of it goes to one shard, and then the traffic is even.
+    let of_one = (0_u64..).filter(|key| cache.place(cache.hash(key)) == 0);
+    of_one.take(4096).for_each(|key| cache.insert(key, key));
+    assert_eq!(cache.len(), 4096);
+    let even = 1_000_000_u64..1_200_000;
+    for key in even {
+        cache.insert(key, key);
+        if key % 10_000 == 0 {
+            check(&cache);
+        }
+    }
+    let quotas: Vec<_> = cache.inner.shards.iter().map(|place| place.lock.read().quota()).collect();
+    assert!(quotas.iter().all(|quota| (768..=1280).contains(quota)), "{quotas:?}");
+    check(&cache);
+}

@@ -1,0 +1,54 @@
+use std::collections::HashMap;
+
+use super::super::index::Index;
+use crate::rng::Rng;
+
+/// All that was inserted is found, and nothing else, however hashes collide.
+#[test]
+fn slots_are_found_until_they_are_removed() {
+    let mut rng = Rng::seeded(3);
+    for hashes in [1_usize, 3, 40, 1 << 30] {
+        let index = Index::new();
+        let mut model: HashMap<u32, u32> = HashMap::new();
+        let mut free: Vec<u32> = (0..600).rev().collect();
+        for _ in 0..20_000 {
+            if rng.below(100) < 52
+                && let Some(slot) = free.pop()
+            {
+                if model.len() == index.limit() {
+                    index.grow((2 * model.len()).max(16), model.iter().map(|(slot, hash)| (*slot, *hash)));
+                }
+                let hash = (rng.below(hashes) as u32).wrapping_mul(0x9e37_79b9);
+                index.insert(hash, slot);
+                model.insert(slot, hash);
+            } else if let Some(slot) = model.keys().next().copied() {
+                index.remove(model[&slot], slot);
+                model.remove(&slot);
+                free.push(slot);
+            }
+            assert_eq!(index.count(), model.len());
+        }
+        for (slot, hash) in &model {
+            let mut found = Vec::new();
+            let none = index.find(*hash, |slot| -> Option<()> {
+                found.push(slot);
+                None
+            });
+            assert!(none.is_none() && found.contains(slot));
+        }
+        index.clear();
+        assert_eq!((index.count(), index.hint(0)), (0, None));
+    }
+}
+
+/// More slots pass a bucket than it can count.
+#[test]
+fn a_flood_of_one_hash_is_found() {
+    let index = Index::new();
+    let most = 80_000;
+    index.grow(most as usize, (0..most).map(|slot| (slot, 7)));
+    (0..most).step_by(1000).for_each(|slot| index.remove(7, slot));
+    for slot in (1..most).step_by(997).filter(|slot| slot % 1000 != 0) {
+        assert_eq!(index.find(7, |found| (found == slot).then_some(found)), Some(slot));
+    }
+}
