@@ -1,19 +1,42 @@
-//! Values kept close at hand: a bounded map that many threads share.
+//! Values kept close at hand: bounded maps that many threads share, and what fills them.
 //!
-//! [`Cache`] is what every in-memory cache here can do. Whoever takes an `Arc<dyn Cache<K, V>>` leaves the choice to
-//! the application:
+//! Begin with [`MemoryCache`]:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buttress::cache::MemoryCache;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let cache = MemoryCache::builder(10_000).ttl(Duration::from_secs(60)).build();
+//! // However many ask for it at once, it is loaded once.
+//! let user = cache.get_with(&42, async { "Ada" }).await;
+//! assert_eq!((user, cache.get(&42)), ("Ada", Some("Ada")));
+//! # }
+//! ```
+//!
+//! | for | take |
+//! |---|---|
+//! | values that a slow source has | [`MemoryCache::get_with`]; with refreshes, stale values and negative ones, [`load::ReadThrough`] |
+//! | answers of a tower service | [`CacheLayer`] |
+//! | more than memory holds, restarts, several nodes | [`tier::Tiered`]: memory, disk, Redis, loader |
+//! | a store that has to learn of changes | [`write::WriteThrough`], [`write::WriteBehind`] |
+//! | one piece of work for many callers, without a cache | [`flight::SingleFlight`] |
+//!
+//! [`Cache`] is what every cache in memory can do. Whoever takes an `Arc<dyn Cache<K, V>>` leaves the choice to the
+//! application:
 //!
 //! | cache | which entry leaves | for |
 //! |---|---|---|
+//! | [`MemoryCache`] | the one that the traffic needs least, or as an [`evict::Eviction`] says | everything: weights, expiry, tags, listeners |
 //! | [`SetCache`] | one of a few, that was not used again | many small entries, lookups on the hot path |
-//! | `LruCache` (feature `lru`) | the one whose last use is longest ago, exactly | small caches, behaviour that can be predicted |
-//! | `MokaCache` (feature `moka`) | one that is rarely asked for; old and idle ones | large caches, many threads, expiry |
+//! | `LruCache` (feature `lru`) | the one whose last use is longest ago, exactly | those who have it already |
+//! | `MokaCache` (feature `moka`) | one that is rarely asked for; old and idle ones | those who have it already |
 //!
 //! `LruCache` keeps what came last, so one scan over many keys empties it, and its threads take turns at a lock. `MokaCache`
 //! remembers what is popular and its readers do not wait for each other; in return it tidies up later than it is told,
 //! and its length is an estimate.
-//!
-//! What memory does not hold, [`tier`]s below it may: a disk, and a server that many nodes share.
 //!
 //! A cache of your own joins in a few lines:
 //!
