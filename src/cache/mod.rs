@@ -11,7 +11,7 @@
 //! # async fn main() {
 //! let cache = MemoryCache::builder(10_000).ttl(Duration::from_secs(60)).build();
 //! // However many ask for it at once, it is loaded once.
-//! let user = cache.get_with(&42, async { "Ada" }).await;
+//! let user = cache.get_with(&42, || async { "Ada" }).await;
 //! assert_eq!((user, cache.get(&42)), ("Ada", Some("Ada")));
 //! # }
 //! ```
