@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hash},
 };
 
-use super::{MemoryCache, shard::low};
+use super::{super::expire::NEVER, MemoryCache, index::NOWHERE, shard::low};
 
 /// How many keys are looked up in a row with a shard locked.
 const SLICE: usize = 32;
@@ -17,7 +17,7 @@ struct Wanted<'a, Q: ?Sized> {
     key: &'a Q,
     hash: u64,
     shard: usize,
-    hint: Option<u32>,
+    hint: u32,
 }
 
 impl<K, V, S> MemoryCache<K, V, S>
@@ -49,7 +49,7 @@ where
         }
         let wanted = keys.enumerate().map(|(at, key)| {
             let hash = self.hash(key);
-            Wanted { at, key, hash, shard: self.place(hash), hint: None }
+            Wanted { at, key, hash, shard: self.place(hash), hint: NOWHERE }
         });
         let mut wanted: Vec<_> = wanted.collect();
         for wanted in &mut wanted {
@@ -79,7 +79,7 @@ where
         {
             let shard = place.lock.read();
             for wanted in slice {
-                let found = match wanted.hint.and_then(|slot| shard.check_hint(slot, wanted.key)) {
+                let found = match shard.check_hint(wanted.hint, wanted.key) {
                     None => shard.find(&place.index, wanted.hash, wanted.key),
                     found => found,
                 };
@@ -89,7 +89,7 @@ where
                 shard.touch(slot, wanted.hash);
                 values[wanted.at] = Some(value.clone());
                 let deadline = shard.use_until(slot, idle);
-                if deadline != super::super::expire::NEVER {
+                if deadline != NEVER {
                     timed.push((wanted.at, deadline));
                 }
             }

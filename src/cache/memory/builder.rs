@@ -134,14 +134,15 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
             .map(|_| {
-                let shard = Shard::new(self.eviction.policy(share), share, weighted);
-                Place { index: Index::new(), lock: Striped::new(shard, cores) }
+                let empty = Shard::new(self.eviction.policy(share), share, weighted);
+                Place { index: Index::new(), lock: Striped::new(empty, cores) }
             })
             .collect();
         let exclusive_hits = shards[0].lock.read().exclusive_hits();
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,
+                busy_hits: exclusive_hits || self.expiry.idle_nanos().is_some(),
                 shards,
                 hasher: self.hasher,
                 budget,

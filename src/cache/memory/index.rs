@@ -29,6 +29,9 @@ const TABLES: usize = 32;
 /// The most slots that an index can name.
 pub(super) const MOST: usize = i32::MAX as usize;
 
+/// No slot.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
 /// A hash table of slots which looks at one cache line for most hashes.
 ///
 /// A bucket is a line: twelve slots, and a byte of each one's hash, its *tag*. The high bits of a hash choose the bucket, its
@@ -74,7 +77,7 @@ impl Bucket {
 
     #[inline(always)]
     fn slot(&self, place: usize) -> u32 {
-        self.slots.get(place).map_or(u32::MAX, |slot| slot.load(Relaxed))
+        self.slots.get(place).map_or(NOWHERE, |slot| slot.load(Relaxed))
     }
 
     #[inline]
@@ -110,7 +113,6 @@ impl Bucket {
 }
 
 /// Places in a bucket: of every four bits, the highest stands for the next one.
-#[derive(Clone, Copy)]
 struct Marks(u64);
 
 impl Iterator for Marks {
@@ -217,12 +219,13 @@ impl Index {
         self.table().map_or(0, |table| table.limit)
     }
 
-    /// The slot where this hash probably is, if anywhere. It may be out of date when it is returned.
+    /// The slot where this hash probably is, if anywhere; else one that does not exist. It may be out of date when it is
+    /// returned.
     #[inline(always)]
-    pub(super) fn hint(&self, hash: u32) -> Option<u32> {
-        let table = self.table()?;
-        let bucket = table.buckets.get(table.home(hash))?;
-        bucket.matching(tag(hash)).next().map(|place| bucket.slot(place))
+    pub(super) fn hint(&self, hash: u32) -> u32 {
+        let Some(table) = self.table() else { return NOWHERE };
+        let Some(bucket) = table.buckets.get(table.home(hash)) else { return NOWHERE };
+        bucket.matching(tag(hash)).next().map_or(NOWHERE, |place| bucket.slot(place))
     }
 
     /// What `is_it` makes of the first slot with this hash, or one that looks alike, of which it makes anything.

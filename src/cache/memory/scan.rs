@@ -81,7 +81,7 @@ impl<K, V, S> fmt::Debug for Iter<K, V, S> {
     }
 }
 
-impl<'a, K, V, S> IntoIterator for &'a MemoryCache<K, V, S>
+impl<K, V, S> IntoIterator for &MemoryCache<K, V, S>
 where
     K: Clone,
     V: Clone,

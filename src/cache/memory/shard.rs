@@ -137,6 +137,16 @@ impl<K, V> Shard<K, V> {
         })
     }
 
+    /// As [`find`](Self::find), for when a hint was of no use.
+    #[inline(never)]
+    pub(super) fn find_anew<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.find(index, hash, key)
+    }
+
     /// The value of a key whose slot may be this.
     #[inline(always)]
     pub(super) fn check_hint<Q>(&self, slot: Slot, key: &Q) -> Option<(Slot, &V)>
@@ -152,6 +162,12 @@ impl<K, V> Shard<K, V> {
     #[inline]
     pub(super) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
         now < self.timers.deadline(slot)
+    }
+
+    /// From when on the value of an entry may not be returned.
+    #[inline(always)]
+    pub(super) fn deadline(&self, slot: Slot) -> u64 {
+        self.timers.deadline(slot)
     }
 
     /// From when on the value of an entry that is in use now may not be returned.

@@ -6,7 +6,13 @@ use std::{
     thread,
 };
 
-use super::{super::*, check};
+use super::{
+    super::{
+        Cause::{Evicted, Removed, Replaced, TooLarge},
+        *,
+    },
+    check,
+};
 use crate::rng::Rng;
 
 /// Counts how many of it there are.
@@ -29,8 +35,8 @@ impl Drop for Counted {
 fn no_moment_sees_more_than_the_capacity() {
     static ALIVE: AtomicUsize = AtomicUsize::new(0);
     const THREADS: usize = 3;
-    for capacity in [1, 10, 3000] {
-        let cache = MemoryCache::<u64, Arc<Counted>>::builder(capacity)
+    for capacity in [1, 10, 3000_usize] {
+        let cache = MemoryCache::<u64, Arc<Counted>>::builder(capacity as u64)
             .shards(std::num::NonZero::new(4).unwrap())
             .build();
         let done = AtomicBool::new(false);
@@ -41,7 +47,7 @@ fn no_moment_sees_more_than_the_capacity() {
                     scope.spawn(move || {
                         let mut rng = Rng::seeded(seed as u64);
                         for _ in 0..10_000 {
-                            let key = rng.below(capacity as usize * 2) as u64;
+                            let key = rng.below(capacity * 2) as u64;
                             match rng.below(10) {
                                 0 => drop(cache.remove(&key)),
                                 1..4 => drop(cache.get(&key)),
@@ -55,12 +61,14 @@ fn no_moment_sees_more_than_the_capacity() {
                 while !done.load(Relaxed) {
                     // A value that was just made or evicted is in nobody's cache, one for each writer.
                     let alive = ALIVE.load(Relaxed);
-                    assert!(alive <= capacity as usize + 2 * THREADS, "{alive} of {capacity}");
-                    assert!(cache.len() as u64 <= capacity && cache.weight() <= capacity);
+                    assert!(alive <= capacity + 2 * THREADS, "{alive} of {capacity}");
+                    assert!(cache.len() <= capacity && cache.weight() <= capacity as u64);
                     thread::yield_now();
                 }
             });
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            for writer in writers {
+                writer.join().unwrap();
+            }
             done.store(true, Relaxed);
             sampler.join().unwrap();
         });
@@ -120,7 +128,7 @@ fn a_listener_may_use_the_cache() {
             let Some(cache) = handle.lock().unwrap().clone() else { return };
             assert!(cache.len() <= 2);
             cache.get(key);
-            if cause == Cause::Evicted && *key == 1 {
+            if cause == Evicted && *key == 1 {
                 cache.insert(50, 50);
             }
         })
@@ -134,7 +142,6 @@ fn a_listener_may_use_the_cache() {
     cache.remove(&3);
     cache.clear();
     own.lock().unwrap().take();
-    use Cause::{Evicted, Removed, Replaced, TooLarge};
     assert_eq!(
         *told.lock().unwrap(),
         [

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use super::super::index::Index;
+use super::super::index::{Index, NOWHERE};
 use crate::rng::Rng;
 
 /// All that was inserted is found, and nothing else, however hashes collide.
@@ -18,7 +18,7 @@ fn slots_are_found_until_they_are_removed() {
                 if model.len() == index.limit() {
                     index.grow((2 * model.len()).max(16), model.iter().map(|(slot, hash)| (*slot, *hash)));
                 }
-                let hash = (rng.below(hashes) as u32).wrapping_mul(0x9e37_79b9);
+                let hash = u32::try_from(rng.below(hashes)).unwrap().wrapping_mul(0x9e37_79b9);
                 index.insert(hash, slot);
                 model.insert(slot, hash);
             } else if let Some(slot) = model.keys().next().copied() {
@@ -37,7 +37,7 @@ fn slots_are_found_until_they_are_removed() {
             assert!(none.is_none() && found.contains(slot));
         }
         index.clear();
-        assert_eq!((index.count(), index.hint(0)), (0, None));
+        assert_eq!((index.count(), index.hint(0)), (0, NOWHERE));
     }
 }
 
