@@ -82,19 +82,24 @@ impl Recall {
     #[inline]
     pub fn see(&mut self, hash: u32, times: u8) {
         let at = index(hash, self.lines.len());
+        let news = self.lines[at].see(hash, times, self.epoch);
+        self.sight(news);
+    }
+
+    /// A hash was seen, of an entry that comes. Forgets that it left, and says whether it had, lately.
+    #[inline]
+    pub(super) fn come(&mut self, hash: u32) -> bool {
+        let at = index(hash, self.lines.len());
         let line = &mut self.lines[at];
-        let behind = line.behind(self.epoch);
-        if behind > 0 {
-            line.age(behind.min(4), self.epoch);
-        }
-        let shifts = shifts(hash);
-        let counters = line.counters(shifts);
-        let old = least(&counters);
-        let new = (old + u64::from(times)).min(MAX);
-        for row in 0..ROWS {
-            line.rows[row] += (counters[row].max(new) - counters[row]) << shifts[row];
-        }
-        self.sightings += new - old;
+        let news = line.see(hash, 1, self.epoch);
+        let back = pull(&mut line.left, fingerprint(hash));
+        self.sight(news);
+        back
+    }
+
+    #[inline]
+    fn sight(&mut self, news: u64) {
+        self.sightings += news;
         if self.sightings >= self.period {
             self.sightings /= 2;
             self.epoch = (self.epoch + 1) & MAX;
@@ -123,6 +128,23 @@ impl Recall {
 }
 
 impl Line {
+    /// By how much the estimate of a hash grows when it is seen so many times.
+    #[inline]
+    fn see(&mut self, hash: u32, times: u8, epoch: u64) -> u64 {
+        let behind = self.behind(epoch);
+        if behind > 0 {
+            self.age(behind.min(4), epoch);
+        }
+        let shifts = shifts(hash);
+        let counters = self.counters(shifts);
+        let old = least(&counters);
+        let new = (old + u64::from(times)).min(MAX);
+        for row in 0..ROWS {
+            self.rows[row] += new.saturating_sub(counters[row]) << shifts[row];
+        }
+        new - old
+    }
+
     /// How many halvings this has missed. Sixteen are not told from none, but a line is looked at many times between two.
     #[inline]
     fn behind(&self, epoch: u64) -> u64 {
