@@ -97,7 +97,7 @@ impl Segments {
     pub(super) fn insert(&mut self, slot: Slot, hash: u32, weight: u64, rules: &Rules) {
         let index = slot as usize;
         if index >= self.hashes.len() {
-            self.hashes.resize(index + 1, 0);
+            self.grow(index);
         }
         self.len += 1;
         self.recall.grow(self.len);
@@ -105,6 +105,12 @@ impl Segments {
         self.weights.set(slot, weight);
         let known = self.recall.come(hash);
         self.enter(slot, if known && rules.ghost { MAIN } else { WINDOW });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, index: usize) {
+        self.hashes.resize(index + 1, 0);
     }
 
     pub(super) fn reweigh(&mut self, slot: Slot, weight: u64) {
