@@ -68,6 +68,7 @@ impl Aging {
     }
 
     /// The time, and how long an entry lives that is put in now. `None`: it is not to be kept.
+    #[inline]
     pub(crate) fn begin(&self, hash: u64, ttl: Option<Duration>) -> (u64, Option<Life>) {
         if !self.timed.load(Relaxed) {
             if ttl.is_none() && !self.expiry.for_all() {
