@@ -80,8 +80,8 @@ impl Aging {
         (now, self.expiry.life(now, hash, ttl))
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// What wakes the maintenance.
