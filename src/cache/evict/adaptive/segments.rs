@@ -129,7 +129,9 @@ impl Segments {
 
     pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
         self.recall.warm(newcomer);
-        let share = ((self.capacity >> 10) * rules.window + ((self.capacity & 1023) * rules.window >> 10)).max(1);
+        // Without an overflow.
+        let (whole, rest) = (self.capacity >> 10, self.capacity & 1023);
+        let share = (whole * rules.window + ((rest * rules.window) >> 10)).max(1);
         let mut patience = PATIENCE;
         let mut surplus = SURPLUS;
         loop {
