@@ -79,12 +79,12 @@ where
     fn enter(&mut self, begin: F) {
         let (caller, leads) = self.flights.table.enter(&self.key);
         if leads {
-            let begun = caller.start(|| {
+            let goes_on = caller.start(|| {
                 let mut leader = Leader::default();
                 let load = begin(&mut leader);
                 (Box::pin(load), leader.valid)
             });
-            if !begun {
+            if !goes_on {
                 self.flights.table.forget(&self.key, caller.flight());
             } else if self.flights.spawned {
                 self.spawn(&caller);

@@ -151,14 +151,14 @@ impl<T> Caller<T> {
             }
             Err(panic) => Step::Over(Arc::new(Err(FlightError::Panicked(message(&*panic))))),
         };
-        let begun = matches!(step, Step::Waiting(_));
+        let goes_on = matches!(step, Step::Waiting(_));
         let wakers = {
             let mut state = self.flight.lock();
             state.step = step;
             state.everybody()
         };
         wakers.into_iter().for_each(Waker::wake);
-        begun
+        goes_on
     }
 
     pub(super) fn flight(&self) -> &Arc<Flight<T>> {

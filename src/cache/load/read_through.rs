@@ -364,7 +364,9 @@ where
     ) -> Result<T, LoadError<L::Error>> {
         let outcome = caught(self.in_time(load)).await;
         if !matches!(outcome, Ok(Ok(_))) {
-            keys.iter().for_each(|key| self.rest(key));
+            for key in keys {
+                self.rest(key);
+            }
         }
         outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
