@@ -84,6 +84,7 @@
 
 use std::fmt::Debug;
 
+mod caught;
 pub mod evict;
 mod expire;
 pub mod flight;

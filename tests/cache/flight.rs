@@ -287,6 +287,7 @@ fn a_panic_at_the_beginning_or_the_end_of_a_load_is_one_of_the_load() {
     }));
     let Poll::Ready(Err(FlightError::Panicked(message))) = beginning.poll() else { panic!() };
     assert!(message.contains("at the beginning"), "{message}");
+    assert!(flights.is_empty(), "what never began leaves nothing behind");
     let mut end = task::spawn(flights.run(1, |_| {
         let bomb = Bomb;
         async move {

@@ -242,6 +242,20 @@ async fn a_batch_that_fails_or_is_cancelled_leaves_its_keys_usable() {
     assert_eq!(cache.get_many_with(&[30], load).await.unwrap(), [Some(300)]);
 }
 
+#[tokio::test]
+async fn a_key_that_a_batch_names_often_is_loaded_once_though_it_has_no_value() {
+    let cache = MemoryCache::<u32, u32>::new(100);
+    let loads = AtomicUsize::new(0);
+    let load = |keys: Vec<u32>| {
+        loads.fetch_add(1, SeqCst);
+        assert_eq!(keys, [1, 2]);
+        async { Ok::<_, io::Error>(vec![(2, 20)]) }
+    };
+    let values = cache.get_many_with(&[1, 1, 2, 1, 2], load).await.unwrap();
+    assert_eq!(values, [None, None, Some(20), None, Some(20)]);
+    assert_eq!(loads.load(SeqCst), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_asks_for_its_own_keys_or_panics_ends_with_an_error() {
     let cache = MemoryCache::<u32, u32>::new(100);

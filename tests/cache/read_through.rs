@@ -16,6 +16,7 @@ use buttress::{
         load::{InvalidReadThrough, Load, LoadError, Loaded, ReadThrough, ReadThroughBuilder},
     },
     rng::Rng,
+    time::ManualClock,
 };
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, task};
@@ -190,6 +191,65 @@ async fn a_failed_refresh_is_tried_again_after_a_pause_that_grows() {
     }
     let tries = origin.calls() - 1;
     assert!((10..40).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_panics_makes_its_key_rest_as_one_that_fails() {
+    // In the background, in the caller's time, and as a batch.
+    for (revalidate, batch) in [(SECOND * 1000, false), (AT_ONCE, false), (AT_ONCE, true)] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let load = {
+            let calls = Arc::clone(&calls);
+            // Half of the panics are in the call itself.
+            move |key: u32| {
+                let call = calls.fetch_add(1, SeqCst);
+                assert!(call == 0 || call % 2 == 0, "out of order");
+                async move {
+                    assert!(call == 0, "out of order");
+                    Ok::<_, io::Error>(Some(key))
+                }
+            }
+        };
+        let through = ReadThrough::builder(MemoryCache::new(10), load)
+            .ttl(SECOND)
+            .stale_while_revalidate(revalidate)
+            .stale_if_error(SECOND * 1000)
+            .backoff(SECOND, SECOND * 60)
+            .rng(Rng::seeded(7))
+            .build()
+            .unwrap();
+        through.get(&2).await.unwrap();
+        sleep(SECOND).await;
+        for _ in 0..6000 {
+            let value =
+                if batch { through.get_many(&[2]).await.unwrap()[0] } else { through.get(&2).await.unwrap() };
+            assert_eq!(value, Some(2));
+            sleep(SECOND / 10).await;
+        }
+        let tries = calls.load(SeqCst) - 1;
+        assert!((10..40).contains(&tries), "{tries}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_key_has_no_value_is_remembered_by_the_clock_of_the_cache() {
+    let clock = ManualClock::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let load = {
+        let calls = Arc::clone(&calls);
+        move |_: u32| {
+            calls.fetch_add(1, SeqCst);
+            async { Ok::<Option<u32>, io::Error>(None) }
+        }
+    };
+    let cache = MemoryCache::builder(10).clock(clock.clone()).build();
+    let through = ReadThrough::builder(cache, load).negative(10, SECOND * 5).build().unwrap();
+    for (by, all) in [(AT_ONCE, 1), (SECOND * 4, 1), (SECOND, 2)] {
+        clock.advance(by);
+        sleep(SECOND * 10).await;
+        assert_eq!(through.get(&3).await.unwrap(), None);
+        assert_eq!(calls.load(SeqCst), all);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -377,3 +377,50 @@ fn builder_with_no_end() -> Result<WriteBehind<u32, u32, MemoryCache<u32, u32>>,
     let builder = WriteBehind::builder(MemoryCache::new(10), Table::default());
     builder.capacity(usize::MAX).batch(usize::MAX).delay(Duration::MAX).build()
 }
+
+/// A value whose end is told to somebody.
+#[derive(Clone)]
+struct Ends(Arc<dyn Fn() + Send + Sync>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Fails at first, while another value is written.
+#[derive(Clone)]
+struct Fails(Arc<AtomicUsize>);
+
+impl Store<u32, Ends> for Fails {
+    type Error = io::Error;
+
+    async fn write(&self, writes: Vec<Write<u32, Ends>>) -> io::Result<()> {
+        drop(writes);
+        sleep(STEP).await;
+        match self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(io::Error::other("down")),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_are_dropped_where_they_may_use_the_writer() {
+    let writer = WriteBehind::builder(MemoryCache::new(0), Fails(Arc::new(1.into()))).build().unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let value = || {
+        let (ended, writer) = (Arc::clone(&ended), writer.clone());
+        Ends(Arc::new(move || {
+            writer.pending();
+            ended.fetch_add(1, SeqCst);
+        }))
+    };
+    writer.insert(1, value()).await.unwrap();
+    sleep(STEP / 2).await;
+    // Takes the place of the first, which is under way and fails.
+    writer.insert(1, value()).await.unwrap();
+    writer.flush().await.unwrap();
+    assert_eq!(writer.pending(), 0);
+    assert!(ended.load(SeqCst) > 2);
+}

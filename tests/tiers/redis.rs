@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use buttress::cache::{
     MemoryCache,
-    tier::{Lookup, RedisTier, RedisTierBuilder, Ticket, Tier, TierError, Tiered},
+    tier::{Lookup, Notice, RedisTier, RedisTierBuilder, Ticket, Tier, TierError, Tiered},
 };
 use tokio::time::{Instant, sleep};
 
@@ -192,6 +192,36 @@ async fn whatever_is_in_the_server_a_wrong_value_never_comes_out() {
     assert!(tier.stats().damaged > 0);
 }
 
+/// A server that is full refuses what is new. What is old must go all the same, and the others must hear of it.
+#[tokio::test]
+async fn a_full_server_refuses_values_and_not_removals() {
+    let server = Server::start();
+    let (a, b) = (tier(&server), tier(&server));
+    a.put(&key("x"), &key("1"), None).await.unwrap();
+    let mut notices = b.notices().unwrap();
+    assert_eq!(soon(notices.recv()).await.unwrap(), Notice::Resumed);
+    server.tell(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+    assert!(matches!(a.put(&key("y"), &key("2"), None).await, Err(TierError::Failed(_))));
+    assert!(!a.stats().is_paused && a.stats().failures == 0, "it answers");
+    assert_eq!(value(&b, "x").await.as_deref(), Some("1"));
+    a.remove(&key("x")).await.unwrap();
+    assert_eq!(soon(notices.recv()).await.unwrap(), Notice::Changed(key("x")));
+    assert_eq!(value(&b, "x").await, None);
+}
+
+/// Somebody else's lists lie where the markers and the epoch should be.
+#[tokio::test]
+async fn keys_of_another_type_do_not_stand_in_the_way_of_changes() {
+    let server = Server::start();
+    let tier = tier(&server);
+    server.tell(&[b"LPUSH", b"test:m=\x01x", b"a list"]);
+    tier.remove(&key("x")).await.unwrap();
+    server.tell(&[b"LPUSH", b"test:epoch", b"a list"]);
+    miss(&tier, "x").await;
+    tier.put(&key("x"), &key("1"), None).await.unwrap();
+    assert_eq!(value(&tier, "x").await.as_deref(), Some("1"));
+}
+
 /// Between a miss and its fill the key is changed, by any node: the fill is refused.
 #[tokio::test]
 async fn a_fill_that_a_change_overtakes_is_refused() {
@@ -295,6 +325,24 @@ async fn a_stopped_server_is_used_again_when_it_goes_on() {
     }
     server.resume();
     until("it is used again", async || tier.get(&key("x")).await.is_ok()).await;
+}
+
+/// Keys come from clients. One that is too long for the server must not be owed to it for ever: enough of them would
+/// have it cleared.
+#[tokio::test]
+async fn nothing_is_owed_for_keys_that_the_server_cannot_have() {
+    let server = Server::start();
+    let tier: RedisTier<Vec<u8>, u32> = builder(&server).build();
+    let stack = Tiered::builder(MemoryCache::new(10)).tier(tier).build();
+    let long = vec![0; 100_000];
+    let refused = stack.remove(&long).await.unwrap_err();
+    assert!(matches!(refused.failures[0].1, TierError::TooLarge { .. }));
+    assert_eq!(stack.stats()[1].owed, 0, "it cannot be there");
+    stack.insert(long.clone(), 1).await.unwrap_err();
+    assert_eq!(stack.get(&long).await, Some(1), "from memory");
+    stack.memory().clear();
+    assert_eq!(stack.get(&long).await, None);
+    assert_eq!(stack.stats()[1].owed, 0);
 }
 
 /// Through an outage the callers of a stack get values; the loader is asked where the server was.

@@ -343,6 +343,19 @@ async fn when_messages_may_be_lost_all_that_is_local_is_dropped() {
     assert!(stack.memory().is_empty() && local.peek(1).is_none(), "it cannot know what it missed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_lost_at_the_very_start_are_lost_too() {
+    let (local, shared) = shelves();
+    let stack = stack(&local, &shared);
+    stack.insert(7, 77).await.unwrap();
+    // Its first steps take long, and there is more than the channel holds by then.
+    for _ in 0..100 {
+        shared.tell(Notice::Changed(999));
+    }
+    settle().await;
+    assert!(stack.memory().is_empty() && local.peek(7).is_none(), "it may have been among the lost");
+}
+
 /// A notice comes while the old value is on its way up.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_a_notice_overtakes_is_not_kept() {

@@ -1,5 +1,7 @@
 //! Queues threaded through slots.
 
+use std::mem;
+
 use super::Slot;
 
 /// `N` queues of slots in one array: 8 bytes a slot, and every operation takes O(1).
@@ -41,17 +43,28 @@ impl<const N: usize> Lists<N> {
     /// Puts a slot at the newer end of a queue, out of the one that it is in.
     #[inline]
     pub fn push(&mut self, queue: usize, slot: Slot) {
+        self.unlink(slot);
+        self.enter(queue, slot);
+    }
+
+    /// Puts a slot that is in no queue at the newer end of one.
+    #[inline]
+    pub(super) fn enter(&mut self, queue: usize, slot: Slot) {
         let head = Self::head(queue);
         let at = slot + Self::HEADS;
         if at as usize >= self.links.len() {
-            let len = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
-            self.links.extend((len..=at).map(Link::alone));
+            self.grow(at);
         }
-        self.unlink(slot);
-        let older = self.links[queue].older;
-        self.links[at as usize] = Link { newer: head, older };
+        let older = mem::replace(&mut self.links[queue].older, at);
         self.links[older as usize].newer = at;
-        self.links[queue].older = at;
+        self.links[at as usize] = Link { newer: head, older };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, at: u32) {
+        let len = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
+        self.links.extend((len..=at).map(Link::alone));
     }
 
     /// Takes a slot out of the queue that it is in, if any.
@@ -59,7 +72,7 @@ impl<const N: usize> Lists<N> {
     pub fn unlink(&mut self, slot: Slot) {
         let at = slot + Self::HEADS;
         let Some(link) = self.links.get_mut(at as usize) else { return };
-        let Link { newer, older } = std::mem::replace(link, Link::alone(at));
+        let Link { newer, older } = mem::replace(link, Link::alone(at));
         self.links[newer as usize].older = older;
         self.links[older as usize].newer = newer;
     }

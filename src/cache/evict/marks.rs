@@ -56,8 +56,14 @@ impl<const BITS: u32> Marks<BITS> {
     pub fn set(&mut self, slot: Slot, tag: u8, hits: u8) {
         let slot = slot as usize;
         if slot >= self.0.len() {
-            self.0.resize_with(slot + 1, AtomicU8::default);
+            self.grow(slot);
         }
         *self.0[slot].get_mut() = tag.checked_shl(BITS).unwrap_or(0) | hits.min(Self::MAX);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, slot: usize) {
+        self.0.resize_with(slot + 1, AtomicU8::default);
     }
 }

@@ -10,7 +10,7 @@ use super::{
 /// Remembers how often hashes were seen lately, and which entries left last, in 5⅓ bytes for each entry. All that it knows of a
 /// hash lies in one cache line.
 ///
-/// A count-min sketch of 4-bit counters, five rows of 16 for each 12 entries, beside a [`Ghost`](super::Ghost) for as many. An estimate is
+/// A count-min sketch of 4-bit counters, four rows of 16 for each 12 entries, beside a [`Ghost`](super::Ghost) for 16. An estimate is
 /// at most 15, and rather too high than too low. All counters are halved when ten times as many hashes were seen as there are
 /// entries; each line is so when it is next looked at, and nothing takes longer than O(1). Hashes are [`short`](super::short).
 ///
@@ -29,6 +29,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Recall {
     lines: Vec<Line>,
+    /// The most that it was told of.
+    entries: usize,
     /// How often all counters were halved, modulo 16.
     epoch: u64,
     /// What was seen since, half of what was seen before that, and so on.
@@ -42,12 +44,14 @@ pub struct Recall {
 struct Line {
     /// A row of 16 counters each. The last counter of all is the line's epoch.
     rows: [u64; ROWS],
-    left: [u16; ENTRIES],
+    left: [u16; LEFT],
 }
 
 /// Those that a line is for.
 const ENTRIES: usize = 12;
-const ROWS: usize = 5;
+/// Those that left: two vectors of them.
+const LEFT: usize = 16;
+const ROWS: usize = 4;
 const LAST: usize = ROWS - 1;
 const MAX: u64 = 15;
 /// Sightings for each entry between two halvings: Caffeine's.
@@ -56,14 +60,23 @@ const SAMPLES: u64 = 10;
 impl Recall {
     /// A memory that will grow to at most about `capacity` entries in steps of two: its first size is chosen so.
     pub fn new(capacity: u64) -> Self {
-        let empty = Line { rows: [0; ROWS], left: [0; ENTRIES] };
+        let empty = Line { rows: [0; ROWS], left: [0; LEFT] };
         let lines = vec![empty; first_len(capacity.div_ceil(ENTRIES as u64))];
-        Self { lines, epoch: 0, sightings: 0, period: 64 }
+        Self { lines, entries: 0, epoch: 0, sightings: 0, period: 64 }
     }
 
     /// Has room for this many entries from now on.
     #[inline]
     pub fn grow(&mut self, entries: usize) {
+        if entries > self.entries {
+            self.grow_to(entries);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_to(&mut self, entries: usize) {
+        self.entries = entries;
         while entries > self.lines.len() * ENTRIES {
             double(&mut self.lines);
         }
@@ -82,19 +95,24 @@ impl Recall {
     #[inline]
     pub fn see(&mut self, hash: u32, times: u8) {
         let at = index(hash, self.lines.len());
+        let news = self.lines[at].see(hash, times, self.epoch);
+        self.sight(news);
+    }
+
+    /// A hash was seen, of an entry that comes. Forgets that it left, and says whether it had, lately.
+    #[inline]
+    pub(super) fn come(&mut self, hash: u32) -> bool {
+        let at = index(hash, self.lines.len());
         let line = &mut self.lines[at];
-        let behind = line.behind(self.epoch);
-        if behind > 0 {
-            line.age(behind.min(4), self.epoch);
-        }
-        let shifts = shifts(hash);
-        let counters = line.counters(shifts);
-        let old = least(&counters);
-        let new = (old + u64::from(times)).min(MAX);
-        for row in 0..ROWS {
-            line.rows[row] += (counters[row].max(new) - counters[row]) << shifts[row];
-        }
-        self.sightings += new - old;
+        let news = line.see(hash, 1, self.epoch);
+        let back = pull(&mut line.left, fingerprint(hash));
+        self.sight(news);
+        back
+    }
+
+    #[inline]
+    fn sight(&mut self, news: u64) {
+        self.sightings += news;
         if self.sightings >= self.period {
             self.sightings /= 2;
             self.epoch = (self.epoch + 1) & MAX;
@@ -123,6 +141,23 @@ impl Recall {
 }
 
 impl Line {
+    /// By how much the estimate of a hash grows when it is seen so many times.
+    #[inline]
+    fn see(&mut self, hash: u32, times: u8, epoch: u64) -> u64 {
+        let behind = self.behind(epoch);
+        if behind > 0 {
+            self.age(behind.min(4), epoch);
+        }
+        let shifts = shifts(hash);
+        let counters = self.counters(shifts);
+        let old = least(&counters);
+        let new = (old + u64::from(times)).min(MAX);
+        for row in 0..ROWS {
+            self.rows[row] += new.saturating_sub(counters[row]) << shifts[row];
+        }
+        new - old
+    }
+
     /// How many halvings this has missed. Sixteen are not told from none, but a line is looked at many times between two.
     #[inline]
     fn behind(&self, epoch: u64) -> u64 {

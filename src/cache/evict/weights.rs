@@ -19,8 +19,14 @@ impl Weights {
         }
         let slot = slot as usize;
         if slot >= self.0.len() {
-            self.0.resize(slot + 1, 1);
+            self.grow(slot);
         }
         self.0[slot] = weight;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, slot: usize) {
+        self.0.resize(slot + 1, 1);
     }
 }

@@ -68,6 +68,7 @@ impl Aging {
     }
 
     /// The time, and how long an entry lives that is put in now. `None`: it is not to be kept.
+    #[inline]
     pub(crate) fn begin(&self, hash: u64, ttl: Option<Duration>) -> (u64, Option<Life>) {
         if !self.timed.load(Relaxed) {
             if ttl.is_none() && !self.expiry.for_all() {
@@ -79,8 +80,8 @@ impl Aging {
         (now, self.expiry.life(now, hash, ttl))
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// What wakes the maintenance.

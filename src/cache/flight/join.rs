@@ -15,8 +15,9 @@ const HAND_OVERS: u8 = 3;
 
 /// What [`SingleFlight::run`] returns: the result of a load, once it is there.
 ///
-/// It may be dropped at any time; the load goes on as long as somebody waits for it. To hold it without polling it is no
-/// danger to others who wait for the same.
+/// It may be dropped at any time; the load goes on as long as somebody waits for it. A few who hold theirs without polling it
+/// are no danger to others who wait for the same. Eight or more may be, until they poll again or a new caller comes:
+/// say a buffer of many futures that nobody looks at for a while. [`SingleFlight::spawned`] is for these.
 #[must_use = "futures do nothing unless polled"]
 pub struct Join<K: Hash + Eq + Clone, T, F> {
     flights: SingleFlight<K, T>,
@@ -78,12 +79,14 @@ where
     fn enter(&mut self, begin: F) {
         let (caller, leads) = self.flights.table.enter(&self.key);
         if leads {
-            caller.start(|| {
+            let goes_on = caller.start(|| {
                 let mut leader = Leader::default();
                 let load = begin(&mut leader);
                 (Box::pin(load), leader.valid)
             });
-            if self.flights.spawned {
+            if !goes_on {
+                self.flights.table.forget(&self.key, caller.flight());
+            } else if self.flights.spawned {
                 self.spawn(&caller);
             }
         } else {

@@ -140,8 +140,8 @@ impl<T> Caller<T> {
         Self { flight: Arc::new(flight), slot: Some(0) }
     }
 
-    /// Starts the load. A panic in `begin` is one of the load.
-    pub(super) fn start(&self, begin: impl FnOnce() -> (Load<T>, Option<Valid>)) {
+    /// Starts the load. A panic in `begin` is one of the load, which is over then. Whether it goes on.
+    pub(super) fn start(&self, begin: impl FnOnce() -> (Load<T>, Option<Valid>)) -> bool {
         let step = match catch_unwind(AssertUnwindSafe(begin)) {
             Ok((load, valid)) => {
                 if let Some(valid) = valid {
@@ -151,12 +151,14 @@ impl<T> Caller<T> {
             }
             Err(panic) => Step::Over(Arc::new(Err(FlightError::Panicked(message(&*panic))))),
         };
+        let goes_on = matches!(step, Step::Waiting(_));
         let wakers = {
             let mut state = self.flight.lock();
             state.step = step;
             state.everybody()
         };
         wakers.into_iter().for_each(Waker::wake);
+        goes_on
     }
 
     pub(super) fn flight(&self) -> &Arc<Flight<T>> {

@@ -9,11 +9,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{
-    Load, Loaded, ReadThrough,
-    freshness::Freshness,
-    read_through::{Absent, Inner},
-};
+use super::{Load, Loaded, ReadThrough, freshness::Freshness, read_through::Inner};
 use crate::{
     balance::{Backoff, InvalidBackoff},
     cache::{MemoryCache, flight::SingleFlight},
@@ -121,7 +117,8 @@ impl<K, V, L, S> ReadThroughBuilder<K, V, L, S> {
     }
 
     /// Remembers for so long which keys have no value, at most so many of them (default: none). They have room of their own: a
-    /// flood of them evicts no value.
+    /// flood of them evicts no value. What is invalidated in the [`MemoryCache`] alone does not make them forgotten:
+    /// [`ReadThrough::remove`] and [`clear`](ReadThrough::clear) do.
     pub fn negative(mut self, capacity: usize, ttl: Duration) -> Self {
         self.absent = Some((capacity, ttl));
         self
@@ -190,7 +187,10 @@ impl<K, V, L, S> ReadThroughBuilder<K, V, L, S> {
             return Err(InvalidReadThrough::EarlyExpiry(early));
         }
         let flights = SingleFlight::new();
-        let absent = self.absent.map(|(capacity, ttl)| Absent { cache: MemoryCache::new(capacity), ttl });
+        let absent = self.absent.map(|(capacity, ttl)| {
+            let capacity = u64::try_from(capacity).unwrap_or(u64::MAX);
+            MemoryCache::builder(capacity).clock(Arc::clone(self.cache.clock())).ttl(ttl).build()
+        });
         Ok(ReadThrough::from_inner(Inner {
             cache: self.cache,
             loader: self.loader,

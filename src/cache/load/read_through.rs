@@ -4,6 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash},
     ops::Deref,
+    panic, slice,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -22,6 +23,7 @@ use crate::{
     balance::Backoff,
     cache::{
         Keep, Lease, MemoryCache, RandomState,
+        caught::caught,
         flight::{Leader, SingleFlight},
     },
     rng::Rng,
@@ -83,18 +85,13 @@ pub(super) struct Inner<K, V, L: Load<K, V>, S> {
     pub(super) loader: L,
     pub(super) freshness: Freshness,
     /// The keys that have no value.
-    pub(super) absent: Option<Absent<K>>,
+    pub(super) absent: Option<MemoryCache<K, ()>>,
     pub(super) flights: SingleFlight<K, Outcome<V, L::Error>>,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) backoff: Backoff,
     pub(super) refreshes: Arc<Semaphore>,
     pub(super) dice: AtomicU64,
-}
-
-pub(super) struct Absent<K> {
-    pub(super) cache: MemoryCache<K, Instant>,
-    pub(super) ttl: Duration,
 }
 
 type Outcome<V, E> = Result<Option<Loaded<V>>, LoadError<E>>;
@@ -155,7 +152,8 @@ where
     /// missing and that nobody else is loading.
     ///
     /// # Errors
-    /// As [`get`](Self::get), for any of the keys. Those whose load did not fail are kept.
+    /// As [`get`](Self::get), for any of the keys, but without another try where the load of somebody else failed or panicked.
+    /// Those whose load did not fail are kept.
     pub fn get_many(
         &self,
         keys: &[K],
@@ -211,7 +209,7 @@ where
         let keep = self.inner.keep(&loaded);
         if let Some(absent) = &self.inner.absent {
             self.inner.cache.insert_with(key.clone(), loaded, &keep);
-            absent.cache.remove(&key);
+            absent.remove(&key);
         } else {
             self.inner.cache.insert_with(key, loaded, &keep);
         }
@@ -221,7 +219,7 @@ where
     pub fn remove(&self, key: &K) {
         self.inner.cache.remove(key);
         if let Some(absent) = &self.inner.absent {
-            absent.cache.remove(key);
+            absent.remove(key);
         }
     }
 
@@ -229,7 +227,7 @@ where
     pub fn clear(&self) {
         self.inner.cache.clear();
         if let Some(absent) = &self.inner.absent {
-            absent.cache.clear();
+            absent.clear();
         }
     }
 
@@ -295,8 +293,8 @@ where
                 return Ok(found);
             }
             let start = inner.cache.clock().now();
-            let outcome = inner.in_time(inner.loader.load(key.clone())).await;
-            inner.note(&key, outcome.is_ok());
+            let load = async { inner.loader.load(key.clone()).await };
+            let outcome = inner.attempt(slice::from_ref(&key), load).await;
             let took = inner.cache.clock().now().saturating_duration_since(start);
             let loaded = outcome?.map(|value| inner.loaded(value, took));
             right.settle(loaded.as_ref());
@@ -309,10 +307,8 @@ where
         keys: Vec<K>,
     ) -> Result<Vec<(K, Loaded<V>)>, LoadError<L::Error>> {
         let start = inner.cache.clock().now();
-        let outcome = inner.in_time(inner.loader.load_many(keys.clone())).await;
-        for key in &keys {
-            inner.note(key, outcome.is_ok());
-        }
+        let load = async { inner.loader.load_many(keys.clone()).await };
+        let outcome = inner.attempt(&keys, load).await;
         let took = inner.cache.clock().now().saturating_duration_since(start);
         Ok(outcome?.into_iter().map(|(key, value)| (key, inner.loaded(value, took))).collect())
     }
@@ -333,9 +329,7 @@ where
     }
 
     fn is_absent(&self, key: &K) -> bool {
-        let Some(absent) = &self.absent else { return false };
-        let now = self.cache.clock().now();
-        absent.cache.get(key).is_some_and(|since| now.saturating_duration_since(since) < absent.ttl)
+        self.absent.as_ref().is_some_and(|absent| absent.get(key).is_some())
     }
 
     fn loaded(&self, value: V, took: Duration) -> Loaded<V> {
@@ -352,10 +346,7 @@ where
     }
 
     /// After a failure, what is here rests for a while.
-    fn note(&self, key: &K, success: bool) {
-        if success {
-            return;
-        }
+    fn rest(&self, key: &K) {
         if let Some(loaded) = self.cache.peek(key) {
             let failures = loaded.0.failures.fetch_add(1, Relaxed);
             let delay = self.backoff.delay(failures, &mut self.rng());
@@ -363,6 +354,21 @@ where
             let until = u64::try_from(age.saturating_add(delay).as_nanos()).unwrap_or(u64::MAX);
             loaded.0.rest.store(until, Relaxed);
         }
+    }
+
+    /// A load of these keys. If it fails, or panics, they rest.
+    async fn attempt<T>(
+        &self,
+        keys: &[K],
+        load: impl Future<Output = Result<T, L::Error>>,
+    ) -> Result<T, LoadError<L::Error>> {
+        let outcome = caught(self.in_time(load)).await;
+        if !matches!(outcome, Ok(Ok(_))) {
+            for key in keys {
+                self.rest(key);
+            }
+        }
+        outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
     async fn in_time<T>(
@@ -387,7 +393,7 @@ pub struct Right<K, V, L: Load<K, V>, S> {
     inner: Arc<Inner<K, V, L, S>>,
     key: K,
     value: Lease<K, Loaded<V>, S>,
-    absence: Option<Lease<K, Instant>>,
+    absence: Option<Lease<K, ()>>,
 }
 
 impl<K, V, L, S> Right<K, V, L, S>
@@ -399,7 +405,7 @@ where
 {
     fn new(inner: &Arc<Inner<K, V, L, S>>, key: &K) -> Self {
         let value = inner.cache.lease(key);
-        let absence = inner.absent.as_ref().map(|absent| absent.cache.lease(key));
+        let absence = inner.absent.as_ref().map(|absent| absent.lease(key));
         Self { inner: Arc::clone(inner), key: key.clone(), value, absence }
     }
 
@@ -424,15 +430,15 @@ where
             (Some(loaded), ..) => {
                 let stored = self.value.commit_with(loaded.clone(), &self.inner.keep(loaded));
                 if let (true, Some(absent)) = (stored, absent) {
-                    absent.cache.remove(&self.key);
+                    absent.remove(&self.key);
                 }
                 stored
             }
             // What has no value any more must not be served.
-            (None, absent, absence) => {
+            (None, _, absence) => {
                 let valid = self.value.commit_absence();
-                if let (true, Some(absent), Some(absence)) = (valid, absent, absence) {
-                    absence.commit_with(self.inner.cache.clock().now(), &Keep::new().ttl(absent.ttl));
+                if let (true, Some(absence)) = (valid, absence) {
+                    absence.commit(());
                 }
                 valid
             }

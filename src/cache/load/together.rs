@@ -1,7 +1,7 @@
 //! One load for many keys.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::poll_fn,
     hash::Hash,
     panic,
@@ -12,9 +12,9 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::cache::flight::{FlightError, Join, Leader, Shared, SingleFlight};
+use crate::cache::flight::{FlightError, Leader, Shared, SingleFlight};
 
-/// How the load of one key went, and whether this call began it.
+/// How the load of one key went, and whether it is this call that began it.
 pub(super) type Outcome<V, X> = (Result<Result<Option<V>, X>, FlightError>, bool);
 
 /// Loads with one call of `fetch` those of `keys` that nobody else is loading, and waits for them and the others.
@@ -53,7 +53,9 @@ where
                 .without_hand_over()
         })
         .collect();
-    let by_us: Vec<_> = joins.iter().map(Join::leads).collect();
+    // By key: whoever names one twice waits for itself.
+    let by_us: HashSet<_> =
+        keys.iter().zip(&joins).filter(|(_, join)| join.leads()).map(|(key, _)| *key).collect();
     let ours = std::mem::take(&mut *ours.lock().unwrap_or_else(PoisonError::into_inner));
     if !ours.is_empty() {
         let _ = starter.send(Box::pin(fetch(ours)));
@@ -73,7 +75,7 @@ where
         if waiting { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
-    outcomes.into_iter().flatten().zip(by_us).collect()
+    outcomes.into_iter().flatten().zip(keys).map(|(outcome, key)| (outcome, by_us.contains(key))).collect()
 }
 
 /// A load of many keys, as they find it.

@@ -478,7 +478,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         stats
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
         self.inner.aging.clock()
     }
 

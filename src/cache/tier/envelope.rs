@@ -29,7 +29,7 @@ const NEVER: u64 = u64::MAX;
 
 /// How far in the future a value may have been stored, in milliseconds: clocks of machines differ a little. Beyond it, the
 /// clock was set back, and how old the value is nobody knows.
-const SKEW: u64 = 60_000;
+pub(super) const SKEW: u64 = 60_000;
 
 /// Turns values into bytes that name their key, their schema and their time, and back.
 #[derive(Clone, Debug)]

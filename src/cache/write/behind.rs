@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::Hash,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     balance::{Backoff, InvalidBackoff},
+    cache::caught::caught,
     rng::Rng,
 };
 
@@ -412,8 +413,11 @@ where
     async fn run(mut self) {
         while self.wait().await {
             let changes = self.stopped.0.lock().buffer.take(self.batch);
-            let written = self.write(changes).await;
-            if let Some(pause) = self.settle(written) {
+            let written = self.write(&changes).await;
+            let pause = self.settle(written);
+            // The values that are not needed any more go here, and not under the lock: they may use the writer.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(changes)));
+            if let Some(pause) = pause {
                 sleep(pause).await;
             }
         }
@@ -468,17 +472,12 @@ where
     }
 
     /// Whether the store has taken them. A panic of the store is a failure.
-    async fn write(&self, changes: Vec<(K, Change<V>)>) -> bool {
-        let writes = changes.into_iter().map(|(key, change)| match change {
-            Some(value) => Write::Put(key, V::clone(&value)),
-            None => Write::Remove(key),
+    async fn write(&self, changes: &[(K, Change<V>)]) -> bool {
+        let writes = changes.iter().map(|(key, change)| match change {
+            Some(value) => Write::Put(key.clone(), V::clone(value)),
+            None => Write::Remove(key.clone()),
         });
-        let mut call = std::pin::pin!(async { self.store.write(writes.collect()).await.is_ok() });
-        std::future::poll_fn(|cx| {
-            let poll = AssertUnwindSafe(|| call.as_mut().poll(cx));
-            std::panic::catch_unwind(poll).unwrap_or(std::task::Poll::Ready(false))
-        })
-        .await
+        matches!(caught(async { self.store.write(writes.collect()).await }).await, Ok(Ok(())))
     }
 }
 

@@ -86,15 +86,16 @@ impl Shared {
 /// Chooses between ways to evict by what the traffic is like.
 ///
 /// No fixed policy is good at everything: one that keeps what came last finds nothing in a loop, and one that keeps what comes
-/// often is late where all is new. So this one plays several on a sample of the keys, one in 128 of a large cache and all of a
-/// small one, and takes the one that hits most, as soon as its lead is beyond chance. All of them are rules for one structure:
-/// a window in which newcomers begin, a main queue in which hits are worth more rounds, and a [`Recall`](super::Recall) that
-/// knows what left, and how often it was seen. A change of rules moves no entry.
+/// often is late where all is new. So this one plays several on a sample of the keys, each in a cache of 128 to 256 entries, and
+/// takes the one that hits most, as soon as its lead is beyond chance. The sample is all of a small cache, and one key in 4096 of
+/// one that has a million entries or more. All of them are rules for one structure: a window in which newcomers begin, a main
+/// queue in which hits are worth more rounds, and a [`Recall`](super::Recall) that knows what left, and how often it was seen. A
+/// change of rules moves no entry.
 ///
-/// 19 bytes an entry, and up to 100 KiB for the trials of a cache, or 1 byte for each entry of a large one. A hit counts, and one of
-/// the sample is noted: both need no lock. Where an entry must win a contest to stay, one that weighs twice as much must have
-/// been seen twice as often; and one that was seen often wins some lost contests by chance, so that nobody can fill
-/// the cache with keys that cannot be beaten.
+/// 19 bytes an entry, and up to 100 KiB for the trials of a cache of a million. A hit counts, and one of the sample is noted: both
+/// need no lock. Where an entry must win a contest to stay, one that weighs twice as much must have been seen twice as often;
+/// and one that was seen often wins some lost contests by chance, so that nobody can fill the cache with keys that cannot be
+/// beaten.
 ///
 /// Sources: Einziger, Friedman, Manes, "`TinyLFU`: A Highly Efficient Cache Admission Policy", 2017; Yang and others, "FIFO queues
 /// are all you need for cache eviction", 2023; Waldspurger and others, "Cache Modeling and Optimization using Miniature

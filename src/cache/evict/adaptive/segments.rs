@@ -97,15 +97,20 @@ impl Segments {
     pub(super) fn insert(&mut self, slot: Slot, hash: u32, weight: u64, rules: &Rules) {
         let index = slot as usize;
         if index >= self.hashes.len() {
-            self.hashes.resize(index + 1, 0);
+            self.grow(index);
         }
         self.len += 1;
         self.recall.grow(self.len);
         self.hashes[index] = hash;
         self.weights.set(slot, weight);
-        self.recall.see(hash, 1);
-        let known = self.recall.back(hash);
-        self.push(slot, if known && rules.ghost { MAIN } else { WINDOW }, 0);
+        let known = self.recall.come(hash);
+        self.enter(slot, if known && rules.ghost { MAIN } else { WINDOW });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, index: usize) {
+        self.hashes.resize(index + 1, 0);
     }
 
     pub(super) fn reweigh(&mut self, slot: Slot, weight: u64) {
@@ -124,8 +129,9 @@ impl Segments {
 
     pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
         self.recall.warm(newcomer);
-        let share = (u128::from(self.capacity) * u128::from(rules.window)) >> 10;
-        let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
+        // Without an overflow.
+        let (whole, rest) = (self.capacity >> 10, self.capacity & 1023);
+        let share = (whole * rules.window + ((rest * rules.window) >> 10)).max(1);
         let mut patience = PATIENCE;
         let mut surplus = SURPLUS;
         loop {
@@ -196,15 +202,21 @@ impl Segments {
         let hits = self.marks.hits(slot);
         if hits > 0 {
             self.marks.set(slot, self.marks.tag(slot), 0);
-            self.recall.see(self.hashes[slot as usize], hits);
+            self.saw(slot, hits);
         }
         hits
+    }
+
+    #[inline(never)]
+    fn saw(&mut self, slot: Slot, hits: u8) {
+        self.recall.see(self.hashes[slot as usize], hits);
     }
 
     #[inline]
     fn promote(&mut self, slot: Slot) {
         self.pull(slot);
-        self.push(slot, MAIN, 0);
+        self.queues.unlink(slot);
+        self.enter(slot, MAIN);
     }
 
     #[inline]
@@ -214,10 +226,11 @@ impl Segments {
         Victim::Slot(slot)
     }
 
+    /// Puts an entry that is in no queue into one.
     #[inline]
-    fn push(&mut self, slot: Slot, queue: usize, rounds: u8) {
-        self.marks.set(slot, tag(queue, rounds), 0);
-        self.queues.push(queue, slot);
+    fn enter(&mut self, slot: Slot, queue: usize) {
+        self.marks.set(slot, tag(queue, 0), 0);
+        self.queues.enter(queue, slot);
         let weight = self.weights.get(slot);
         let sum = self.sum(queue);
         *sum = sum.wrapping_add(weight);

@@ -41,9 +41,9 @@ struct Key {
 }
 
 /// A small cache with twice as many entries is halved, together with the sample,
-const ENTRIES: usize = 256;
-/// unless the sample is as small as one key in 128.
-const MAX_SHIFT: u32 = 7;
+const ENTRIES: usize = 128;
+/// unless the sample is as small as one key in 4096.
+const MAX_SHIFT: u32 = 12;
 /// Leads are lessened by a factor, whenever the requests were so many times the entries of a small cache: half is forgotten
 /// after eight times the entries.
 const HORIZON: u64 = 2;

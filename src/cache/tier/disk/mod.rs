@@ -52,7 +52,8 @@ const STRIPES: usize = 1024;
 ///
 /// *Bounded* in bytes and entries, also across restarts. Bytes are those of the file, about: long values count as the
 /// next power of two, short ones 160 bytes more than they are; the file stays below three times that and 8 MiB. Who was
-/// stored first leaves first, unless it was asked for since. Expired entries are swept out with the writes.
+/// stored first leaves first, unless it was asked for since. Expired entries are swept out with the writes. When the clock
+/// was set back by more than a minute, the next write clears it: how old its entries are nobody knows.
 ///
 /// *Written* by one task in batches, one transaction each. [`put`](Tier::put), [`remove`](Tier::remove) and
 /// [`clear`](Tier::clear) return once their transaction is committed; a process that is killed after that finds it done.
@@ -105,8 +106,10 @@ struct Shared {
     used: Used,
     /// How often a key of each stripe was put or removed.
     changes: Box<[AtomicU64]>,
-    /// Set by whoever meets a fault; the writer then opens the file anew.
+    /// Set by whoever meets damage; the writer then begins a new file.
     is_broken: AtomicBool,
+    /// Set by whoever cannot read for another reason, after which redb reads no more; the writer then opens the file anew.
+    is_stuck: AtomicBool,
     recovery: Mutex<Option<Recovery>>,
     evicted: AtomicU64,
     expired: AtomicU64,
@@ -252,9 +255,9 @@ impl Shared {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let store = store.as_ref().ok_or(TierError::Closed)?;
         store.get(hash).map_err(|fault| {
-            if matches!(fault, Fault::Corrupt(_)) {
-                self.is_broken.store(true, Relaxed);
-            }
+            let is_damaged = matches!(fault, Fault::Corrupt(_));
+            let flag = if is_damaged { &self.is_broken } else { &self.is_stuck };
+            flag.store(true, Relaxed);
             fault.into()
         })
     }
@@ -298,8 +301,8 @@ where
             }
         };
         let found = spawn_blocking(work).await.map_err(TierError::failed)?;
-        if found.is_err() && self.shared.is_broken.load(Relaxed) {
-            // The writer sees to it.
+        if found.is_err() {
+            // The writer sees to it, if there is something to see to.
             self.nudge();
         }
         found
@@ -459,6 +462,7 @@ impl DiskTierBuilder {
             used: Used::new(),
             changes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             is_broken: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
             recovery: Mutex::new(recovery),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),

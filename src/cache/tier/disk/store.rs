@@ -20,6 +20,8 @@ use redb::{
     StorageError, Table, TableDefinition, TableError, TransactionError, backends::FileBackend,
 };
 
+use crate::cache::tier::envelope::SKEW;
+
 const ENTRIES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("entries");
 const AGES: TableDefinition<'_, u128, u64> = TableDefinition::new("ages");
 const BY_AGE: TableDefinition<'_, u64, (u128, u64, u64)> = TableDefinition::new("by age");
@@ -34,6 +36,8 @@ const SWEEP: usize = 16;
 /// How far the file may outgrow the capacity before it is compacted, in bytes beyond three times the capacity: free
 /// pages of transactions under way, and the least that redb allocates.
 const SLACK: u64 = 8 << 20;
+/// Reads that are longer, in bytes, are compared with the length of the file first.
+const LONG_READ: usize = 1 << 20;
 
 /// How much may be kept.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,10 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        // The length may come from a damaged page, and is what will be allocated.
+        if len > LONG_READ && offset.saturating_add(len as u64) > self.len()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.file.read(offset, len)
     }
 
@@ -96,6 +104,8 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
     pub(super) entries: u64,
     next_age: u64,
+    /// When it was last written, by the time of day.
+    latest: u64,
 }
 
 /// A change that is to be made.
@@ -180,7 +190,7 @@ impl Store {
                 state: Mutex::default(),
             };
             store.load()?;
-            // The capacity may be smaller than last time.
+            // Keeps to the limits.
             store.apply(Vec::new(), 0, |_| false)?;
             if store.is_bloated() {
                 store.compact()?;
@@ -203,6 +213,7 @@ impl Store {
                 bytes: read(&totals, "bytes")?,
                 entries: read(&totals, "entries")?,
                 next_age: read(&totals, "next age")?,
+                latest: read(&totals, "latest")?,
             };
             let seed = totals.get("seed")?.map(|seed| seed.value());
             match seed {
@@ -228,7 +239,8 @@ impl Store {
         })
     }
 
-    /// Makes changes in their order, in one transaction, and then keeps to the limits. `was_used` says, and forgets, whether
+    /// Makes changes in their order, in one transaction, and keeps to the limits after each: the pages of what was put and
+    /// evicted in one batch are used again, and the file does not grow by the batch. `was_used` says, and forgets, whether
     /// an entry was asked for. Not for two threads at once; those that read do not wait for it.
     pub(super) fn apply(
         &self,
@@ -242,12 +254,18 @@ impl Store {
             txn.set_durability(Durability::Eventual);
             let mut applied = Applied::default();
             let State { mut totals, sweep_from } = *self.state();
+            // The clock was set back. How old the entries are nobody knows, also when it comes to that time again.
+            if now > 0 && now.saturating_add(SKEW) < totals.latest {
+                ops.insert(0, Op::Clear);
+                totals.latest = 0;
+            }
+            totals.latest = totals.latest.max(now);
             if let Some(last) = ops.iter().rposition(|op| matches!(op, Op::Clear)) {
                 ops.drain(..=last);
                 txn.delete_table(ENTRIES)?;
                 txn.delete_table(AGES)?;
                 txn.delete_table(BY_AGE)?;
-                totals = Totals { next_age: totals.next_age, ..Totals::default() };
+                totals = Totals { bytes: 0, entries: 0, ..totals };
             }
             let state = {
                 let mut batch = Batch {
@@ -257,6 +275,25 @@ impl Store {
                     totals,
                 };
                 let mut second_chances = 16 + 4 * ops.len();
+                let mut make_room = |batch: &mut Batch<'_>| {
+                    while batch.totals.bytes > self.limits.bytes || batch.totals.entries > self.limits.entries
+                    {
+                        let Some((age, hash, expires)) = batch.oldest()? else {
+                            // Nothing is left, so the totals are wrong.
+                            return Err(Fault::Corrupt("its totals do not match its entries".into()));
+                        };
+                        if expires > now && second_chances > 0 && was_used(hash) {
+                            second_chances -= 1;
+                            batch.renew(age)?;
+                        } else {
+                            batch.remove(hash)?;
+                            if expires > now { applied.evicted += 1 } else { applied.expired += 1 }
+                        }
+                    }
+                    Ok(())
+                };
+                // The limits may be smaller than last time.
+                make_room(&mut batch)?;
                 for op in ops {
                     match op {
                         Op::Put { hash, bytes, expires } => batch.put(hash, &bytes, expires)?,
@@ -264,25 +301,14 @@ impl Store {
                         // None is left.
                         Op::Clear => {}
                     }
-                }
-                while batch.totals.bytes > self.limits.bytes || batch.totals.entries > self.limits.entries {
-                    let Some((age, hash, expires)) = batch.oldest()? else {
-                        // Nothing is left, so the totals are wrong.
-                        return Err(Fault::Corrupt("its totals do not match its entries".into()));
-                    };
-                    if expires > now && second_chances > 0 && was_used(hash) {
-                        second_chances -= 1;
-                        batch.renew(age)?;
-                    } else {
-                        batch.remove(hash)?;
-                        if expires > now { applied.evicted += 1 } else { applied.expired += 1 }
-                    }
+                    make_room(&mut batch)?;
                 }
                 let sweep_from = batch.sweep(sweep_from, now, &mut applied)?;
                 let mut totals = txn.open_table(TOTALS)?;
                 totals.insert("bytes", batch.totals.bytes)?;
                 totals.insert("entries", batch.totals.entries)?;
                 totals.insert("next age", batch.totals.next_age)?;
+                totals.insert("latest", batch.totals.latest)?;
                 State { totals: batch.totals, sweep_from }
             };
             txn.commit()?;

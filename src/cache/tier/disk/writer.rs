@@ -123,6 +123,8 @@ impl Shared {
         if self.is_broken.load(Relaxed) {
             // A read has met a fault, which is all that is known of it.
             self.replace(Fault::Corrupt("it cannot be read".into()));
+        } else if self.is_stuck.load(Relaxed) {
+            self.replace(Fault::Io(io::Error::other("it cannot be read")));
         }
         let outcome = {
             let slot = self.store.read().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +173,7 @@ impl Shared {
         if let Ok((store, recovery)) = Store::open(&self.path, self.options) {
             *slot = Some(store);
             self.is_broken.store(false, Relaxed);
+            self.is_stuck.store(false, Relaxed);
             if let Some(recovery) = recovery {
                 self.note(recovery);
             }

@@ -57,7 +57,8 @@ const LONGEST_LIFE: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// memory for two minutes of changes.
 ///
 /// *Other nodes hear* of a `put`, `remove` or `clear` by publish/subscribe, which loses messages when a connection
-/// breaks; that shows as [`Notice::Resumed`].
+/// breaks; that shows as [`Notice::Resumed`]. A tier does not hear itself, nor its clones: each
+/// [`Tiered`](super::Tiered) is to have one of its own.
 ///
 /// Values are bytes (serde, postcard) with their key, the name of their schema, and a checksum; what does not fit is a
 /// miss. Change the schema's name whenever the type of the value changes: nodes of both versions may use the same namespace

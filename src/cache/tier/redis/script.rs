@@ -35,22 +35,31 @@ return 1
 
 /// Keys: value, marker, epoch. Arguments: origin, number, lease, channel, message, epoch if there is none, then, for a new
 /// value, time to live and bytes.
+///
+/// A server that is out of memory refuses a script's first write if it takes memory, and none after that: so a removal
+/// begins with `DEL`, and is always made. A marker or epoch that somebody has put another type in place of is replaced.
 pub(super) static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local marker = redis.call('GET', KEYS[2])
-if marker and string.sub(marker, 1, 17) == ARGV[1] .. '.' and tonumber(string.sub(marker, 18)) > tonumber(ARGV[2]) then
+local marker = redis.pcall('GET', KEYS[2])
+if type(marker) == 'string' and string.sub(marker, 1, 17) == ARGV[1] .. '.'
+    and (tonumber(string.sub(marker, 18)) or 0) > tonumber(ARGV[2]) then
     return 0
+end
+if not ARGV[7] then
+    redis.call('DEL', KEYS[1])
 end
 redis.call('SET', KEYS[2], ARGV[1] .. '.' .. ARGV[2], 'PX', ARGV[3])
 if ARGV[7] then
-    redis.call('SET', KEYS[3], ARGV[6], 'NX')
+    local epoch = redis.pcall('GET', KEYS[3])
+    if type(epoch) ~= 'string' then
+        epoch = ARGV[6]
+        redis.call('SET', KEYS[3], epoch)
+    end
     local time = redis.call('TIME')
     local expires = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[7]
-    local head = redis.call('GET', KEYS[3]) .. ':' .. string.format('%.0f', expires) .. ':'
+    local head = epoch .. ':' .. string.format('%.0f', expires) .. ':'
     redis.call('SET', KEYS[1], head .. ARGV[8], 'PX', ARGV[7])
-else
-    redis.call('DEL', KEYS[1])
 end
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1

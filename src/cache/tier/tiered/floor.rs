@@ -43,6 +43,12 @@ enum Debt<K> {
     All(u64),
 }
 
+/// Whether the tier works, and cannot take this key or value. If it fails to remove a key for this reason it has nothing
+/// of it, so nothing is owed: such keys come from clients, and too many debts have the tier cleared.
+fn is_unfit(error: &TierError) -> bool {
+    matches!(error, TierError::TooLarge { .. } | TierError::Encode(_))
+}
+
 impl<K, V> Floor<K, V> {
     pub(super) fn new(tier: Arc<dyn Tier<K, V>>) -> Self {
         Self {
@@ -133,11 +139,18 @@ where
             Some((value, ttl)) => self.tier.put(key, value, ttl).await,
             None => self.tier.remove(key).await,
         });
-        if outcome.is_err() {
-            self.owe(key);
-        } else {
-            self.debts().keys.remove(key);
-            self.pay_later();
+        match &outcome {
+            Ok(()) => {
+                self.debts().keys.remove(key);
+                self.pay_later();
+            }
+            Err(error) if is_unfit(error) => {
+                if value.is_some() {
+                    self.owe(key);
+                    let _ = self.settle(key).await;
+                }
+            }
+            Err(_) => self.owe(key),
         }
         outcome
     }
@@ -195,7 +208,10 @@ where
                 }
             }
             Debt::Key(key, since) => {
-                self.count(self.tier.remove(&key).await)?;
+                match self.count(self.tier.remove(&key).await) {
+                    Err(error) if !is_unfit(&error) => return Err(error),
+                    _ => {}
+                }
                 let mut debts = self.debts();
                 if debts.keys.get(&key) == Some(&since) {
                     debts.keys.remove(&key);

@@ -164,7 +164,8 @@ where
     loop {
         let notice = match notices.recv().await {
             Ok(notice) => notice,
-            Err(RecvError::Lagged(_)) => Notice::Resumed,
+            // The disk has missed them too.
+            Err(RecvError::Lagged(_)) => Notice::Cleared,
             Err(RecvError::Closed) => return,
         };
         let Some(shared) = shared.upgrade() else { return };

@@ -103,6 +103,23 @@ fn expired_entries_leave_with_the_writes() {
     assert_eq!((expired, store.totals().entries), (50, 70));
 }
 
+/// Else what expired long ago would be good again when the clock comes to that time for the second time.
+#[test]
+fn a_clock_that_is_set_back_costs_the_content() {
+    let folder = Folder::new("clock");
+    let day = 24 * 3600 * 1000;
+    let store = open(&folder, limits(1000, 1 << 20));
+    store.apply(vec![put(1, 10, NEVER)], day, |_| false).unwrap();
+    store.apply(vec![put(2, 10, NEVER)], day - SKEW, |_| false).unwrap();
+    assert_eq!(keys(&store, 0..10), [1, 2], "clocks are mended a little all the time");
+    drop(store);
+    let store = open(&folder, limits(1000, 1 << 20));
+    store.apply(vec![put(3, 10, NEVER)], day - SKEW - 1, |_| false).unwrap();
+    assert_eq!((keys(&store, 0..10), store.totals().entries), (vec![3], 1));
+    store.apply(vec![put(4, 10, NEVER)], day - SKEW, |_| false).unwrap();
+    assert_eq!(keys(&store, 0..10), [3, 4]);
+}
+
 #[test]
 fn clear_leaves_nothing_and_goes_on() {
     let folder = Folder::new("clear");
@@ -134,6 +151,32 @@ fn the_file_stays_bounded_however_much_goes_through_it() {
         store.file_len()
     );
     assert!(largest <= bytes * 3 + SLACK);
+}
+
+/// Batches much larger than the capacity: what does not fit must not be in the file at the same time.
+#[test]
+fn the_file_stays_bounded_when_batches_are_larger_than_the_capacity() {
+    let folder = Folder::new("flood");
+    let bytes = 1 << 20;
+    let store = open(&folder, limits(u64::MAX, bytes));
+    for round in 0..4 {
+        let ops = (0..64).map(|at| put(round * 100 + at, 500_000, NEVER)).collect();
+        store.apply(ops, 0, |_| false).unwrap();
+        assert!(store.totals().bytes <= bytes);
+        assert!(!store.is_bloated(), "{} bytes for a capacity of {bytes}", store.file_len());
+    }
+}
+
+/// The size of a page is read from the file. It must not decide how much memory is taken: that would end the process.
+#[test]
+fn a_read_beyond_the_end_takes_no_memory() {
+    let folder = Folder::new("beyond");
+    fs::write(folder.file(), [7; 5000]).unwrap();
+    let backend = Backend::open(&folder.file(), true).unwrap();
+    assert_eq!(backend.read(4000, 1000).unwrap(), [7; 1000]);
+    for (offset, len) in [(4000, 1001), (0, 1 << 46), (1 << 40, 1 << 30), (u64::MAX, usize::MAX)] {
+        assert_eq!(backend.read(offset, len).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
 
 #[test]
