@@ -208,6 +208,7 @@ fn shards_share_out_what_others_need() {
         }
     }
     let quotas: Vec<_> = cache.inner.shards.iter().map(|place| place.lock.read().quota()).collect();
-    assert!(quotas.iter().all(|quota| (768..=1280).contains(quota)), "{quotas:?}");
+    // A shard is content with seven eighths of an equal share, 1024.
+    assert!(quotas.iter().all(|quota| *quota > 880), "{quotas:?}");
     check(&cache);
 }
