@@ -91,7 +91,7 @@ impl Shared {
 /// a window in which newcomers begin, a main queue in which hits are worth more rounds, and a [`Recall`](super::Recall) that
 /// knows what left, and how often it was seen. A change of rules moves no entry.
 ///
-/// 19 bytes an entry, and up to 100 KiB for the trials of a cache, or 1 byte for each entry of a large one. A hit counts, and one of
+/// 19 bytes an entry, and up to 100 KiB for the trials of a cache, or 1 byte for each entry of a large one, a few MiB at most. A hit counts, and one of
 /// the sample is noted: both need no lock. Where an entry must win a contest to stay, one that weighs twice as much must have
 /// been seen twice as often; and one that was seen often wins some lost contests by chance, so that nobody can fill
 /// the cache with keys that cannot be beaten.
