@@ -85,6 +85,12 @@ impl Bucket {
         word.store(word.load(Relaxed) & !(0xff << shift) | u64::from(tag) << shift, Relaxed);
     }
 
+    /// Whether this slot is in this place, with this tag: what looks alike may be a place without any, which is 0 all over.
+    fn is(&self, place: usize, tag: u8, slot: u32) -> bool {
+        let word = self.meta[(place % 2) ^ 1].load(Relaxed);
+        (word >> (place / 2 * 8)) & 0xff == u64::from(tag) && self.slot(place) == slot
+    }
+
     /// How many slots went past this bucket to a later one.
     #[inline(always)]
     fn passed(&self) -> u64 {
@@ -186,7 +192,7 @@ impl Table {
         let mut at = home;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            if let Some(place) = bucket.matching(tag(hash)).find(|place| bucket.slot(*place) == slot) {
+            if let Some(place) = bucket.matching(tag(hash)).find(|place| bucket.is(*place, tag(hash), slot)) {
                 bucket.set(place, 0, 0);
                 let mut passed = home;
                 while passed != at {
