@@ -133,14 +133,15 @@ pub trait Evict: Send + Sync + fmt::Debug {
         self.touch(slot, hash);
     }
 
-    /// A new entry took this slot.
+    /// A new entry took this slot. It weighs 1 at least.
     fn insert(&mut self, slot: Slot, hash: u64, weight: u64);
 
-    /// The value of an entry was replaced by one of this weight. Whether that is a use is the table's to say: it touches
+    /// The value of an entry was replaced by one of this weight, at least 1. Whether that is a use is the table's to say: it touches
     /// what was used.
     fn reweigh(&mut self, slot: Slot, hash: u64, weight: u64);
 
-    /// An entry left for another reason than its eviction: removed, expired, cleared.
+    /// An entry left for another reason than its eviction: removed, expired, replaced by a heavier one. A shard that is cleared
+    /// gets a new policy instead.
     fn remove(&mut self, slot: Slot, hash: u64);
 
     /// Gives one entry up, for a newcomer of this hash and weight.
@@ -241,7 +242,8 @@ impl Eviction {
         Self(Kind::NoEviction)
     }
 
-    /// A policy of your own. The factory makes one for each shard, and is told the shard's capacity.
+    /// A policy of your own. The factory makes one for each shard, and another one when the shard is cleared, and is told the
+    /// shard's capacity. All have to be of one kind.
     ///
     /// ```
     /// use buttress::cache::evict::{Eviction, Lru};

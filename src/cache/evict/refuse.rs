@@ -5,7 +5,8 @@ use super::{Evict, Lists, Slot, Victim};
 /// Nothing leaves for a newcomer: what comes when the cache is full is refused, until room is made in other ways. 8 bytes
 /// an entry.
 ///
-/// Where the budget shrinks, or a value is replaced by a heavier one, the oldest entries leave all the same.
+/// A value that is replaced by a heavier one for which there is no room leaves, and the new one is refused. Where the budget
+/// shrinks, the oldest entries leave all the same.
 #[derive(Debug, Default)]
 pub struct NoEviction {
     queue: Lists<1>,

@@ -6,7 +6,7 @@ use super::{Evict, Slot, Victim};
 
 /// Plays requests to a policy: tells how often a cache would hit, and whether a policy of your own keeps its promises.
 ///
-/// It has one shard. A request for a key that is not there inserts it.
+/// It has one shard. A request for a key that is not there inserts it. A weight of 0 counts as 1.
 ///
 /// ```
 /// use buttress::cache::evict::{Lru, Simulation};
@@ -24,7 +24,8 @@ use super::{Evict, Slot, Victim};
 pub struct Simulation<E> {
     policy: E,
     capacity: u64,
-    weight: u64,
+    /// For a moment a value that grew may take it beyond the capacity, and beyond 64 bits.
+    weight: u128,
     slots: HashMap<u64, Slot>,
     /// Key and weight by slot.
     entries: Vec<Option<(u64, u64)>>,
@@ -49,6 +50,7 @@ impl<E: Evict> Simulation<E> {
     /// Asks for a key, and inserts it with this weight if it is not there. Whether it was there.
     pub fn request(&mut self, key: u64, weight: u64) -> bool {
         self.evicted.clear();
+        let weight = weight.max(1);
         let hash = spread(key);
         if let Some(&slot) = self.slots.get(&key) {
             if self.policy.exclusive_hits() {
@@ -62,7 +64,7 @@ impl<E: Evict> Simulation<E> {
             let slot = self.free_slot();
             self.entries[slot as usize] = Some((key, weight));
             self.slots.insert(key, slot);
-            self.weight += weight;
+            self.weight += u128::from(weight);
             self.policy.insert(slot, hash, weight);
         }
         false
@@ -80,12 +82,13 @@ impl<E: Evict> Simulation<E> {
     /// Changes the weight of a key, which may evict others, and the key itself. Whether it was there.
     pub fn reweigh(&mut self, key: u64, weight: u64) -> bool {
         self.evicted.clear();
+        let weight = weight.max(1);
         let Some(&slot) = self.slots.get(&key) else { return false };
         if weight > self.capacity {
             self.policy.remove(slot, spread(key));
             self.release(slot);
         } else if let Some((_, old)) = &mut self.entries[slot as usize] {
-            self.weight = self.weight - *old + weight;
+            self.weight = self.weight - u128::from(*old) + u128::from(weight);
             *old = weight;
             self.policy.reweigh(slot, spread(key), weight);
             self.make_room(0, 0);
@@ -118,7 +121,7 @@ impl<E: Evict> Simulation<E> {
 
     /// What they weigh.
     pub fn weight(&self) -> u64 {
-        self.weight
+        u64::try_from(self.weight).unwrap_or(u64::MAX)
     }
 
     /// Who was evicted in the last call, in order.
@@ -136,7 +139,7 @@ impl<E: Evict> Simulation<E> {
         if weight > self.capacity {
             return false;
         }
-        while self.weight > self.capacity - weight {
+        while self.weight > u128::from(self.capacity - weight) {
             match self.policy.evict(newcomer, weight) {
                 Victim::Slot(slot) => {
                     let key = self.release(slot);
@@ -165,7 +168,7 @@ impl<E: Evict> Simulation<E> {
         let (key, weight) = entry.expect("the policy names a slot that is taken");
         self.slots.remove(&key);
         self.free.push(slot);
-        self.weight -= weight;
+        self.weight -= u128::from(weight);
         key
     }
 }

@@ -63,7 +63,10 @@ impl Budget {
             }
             return None;
         }
-        if quota <= fair + slack || !self.wanted.load(Relaxed) || !self.wanted.swap(false, Relaxed) {
+        if quota <= fair.saturating_add(slack)
+            || !self.wanted.load(Relaxed)
+            || !self.wanted.swap(false, Relaxed)
+        {
             return None;
         }
         Some((fair / 256).clamp(1, quota - fair))

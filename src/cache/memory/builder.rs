@@ -138,7 +138,7 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
                 Place { index: Index::new(), lock: Striped::new(empty, cores) }
             })
             .collect();
-        let exclusive_hits = shards[0].lock.read().exclusive_hits();
+        let exclusive_hits = shards.iter().any(|shard| shard.lock.read().exclusive_hits());
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,

@@ -336,7 +336,7 @@ where
                     // What happens to the key before the next attempt voids it as before.
                     lease = held.map(|held| Held { id: shard.leases.begin(hash), ..held });
                     drop(shard);
-                    grant.amount = self.gather(hash, missing, &mut out);
+                    grant.amount = self.gather(hash, weight, missing, &mut out);
                 }
             }
         }
@@ -355,8 +355,8 @@ where
         keep.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch
     }
 
-    /// Takes quota from other shards, for one whose share is too small.
-    fn gather(&self, hash: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
+    /// Takes quota from other shards, for a newcomer of this hash and weight to one whose share is too small.
+    fn gather(&self, hash: u64, weight: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
         let inner = &*self.inner;
         let home = self.place(hash);
         let mut gathered = inner.budget.claim(missing);
@@ -374,7 +374,7 @@ where
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(index, part.min(wanted), out);
+                gathered += shard.yield_quota(index, part.min(wanted), (low(hash), weight), out);
             }
         }
         gathered

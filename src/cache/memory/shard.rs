@@ -268,13 +268,13 @@ impl<K, V> Shard<K, V> {
         out: &mut Outgoing<K, V>,
     ) -> Room {
         loop {
-            let need = self.weight.saturating_add(weight);
+            let need = self.weight.checked_add(weight);
             let full = self.slab.len() >= index::MOST;
-            if need <= self.quota && !full {
+            if need.is_some_and(|need| need <= self.quota) && !full {
                 return Room::Made;
             }
             if !full {
-                let claimed = budget.claim(need - self.quota);
+                let claimed = budget.claim(need.unwrap_or(u64::MAX) - self.quota);
                 if claimed > 0 {
                     self.grant(claimed);
                     continue;
@@ -288,7 +288,7 @@ impl<K, V> Shard<K, V> {
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
             if let Some(part) = budget.share_out(self.quota) {
-                let given = self.yield_quota(index, part, out);
+                let given = self.yield_quota(index, part, (0, 0), out);
                 budget.release(given);
             }
         }
@@ -303,12 +303,19 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much.
-    pub(super) fn yield_quota(&mut self, index: &Index, wanted: u64, out: &mut Outgoing<K, V>) -> u64 {
+    /// Lowers the quota by at most `wanted`, and evicts what does not fit any more; by how much. The newcomer is the hash and
+    /// the weight of what comes to another shard for it, or 0.
+    pub(super) fn yield_quota(
+        &mut self,
+        index: &Index,
+        wanted: u64,
+        (hash, weight): (u32, u64),
+        out: &mut Outgoing<K, V>,
+    ) -> u64 {
         let given = wanted.min(self.quota);
         let quota = self.quota - given;
         while self.weight > quota {
-            if !matches!(self.evict(index, 0, 0, out), Victim::Slot(_)) {
+            if !matches!(self.evict(index, spread(hash), weight, out), Victim::Slot(_)) {
                 break;
             }
         }
@@ -488,6 +495,8 @@ impl<K, V> Shard<K, V> {
     /// Forgets what is known by slots.
     fn reset(&mut self, policy: Policy) -> Slab<K, V> {
         self.policy = policy;
+        // It was made for an equal share.
+        self.policy.resize(self.told);
         self.weights = self.weights.take().map(|_| Vec::new());
         self.timers = Timers::new();
         self.tags = None;

@@ -1,6 +1,9 @@
 use std::{num::NonZero, time::Duration};
 
-use super::*;
+use super::{
+    super::evict::{Evict, Fifo, Lru, Slot, Victim},
+    *,
+};
 use crate::time::ManualClock;
 
 #[test]
@@ -211,4 +214,94 @@ fn shards_share_out_what_others_need() {
     // A shard is content with seven eighths of an equal share, 1024.
     assert!(quotas.iter().all(|quota| *quota > 880), "{quotas:?}");
     check(&cache);
+}
+
+#[test]
+fn weights_that_overflow_are_not_added_up() {
+    for shards in [1, 4] {
+        let cache = MemoryCache::<u32, u64>::builder(u64::MAX)
+            .weigher(|_, weight| *weight)
+            .shards(NonZero::new(shards).unwrap())
+            .build();
+        for (key, weight) in [(0, 1 << 63), (1, 1 << 63), (2, u64::MAX), (3, u64::MAX - 1), (4, 1), (5, 1)] {
+            cache.insert(key, weight);
+            check(&cache);
+        }
+        assert_eq!(cache.get(&5), Some(1));
+    }
+}
+
+/// Not even for a newcomer that is too large for the share of its shard.
+#[test]
+fn without_eviction_nothing_leaves_for_a_newcomer() {
+    let cache = MemoryCache::<u32, u64>::builder(1000)
+        .weigher(|_, weight| *weight)
+        .shards(NonZero::new(8).unwrap())
+        .eviction(Eviction::none())
+        .build();
+    (0..900).for_each(|key| cache.insert(key, 1));
+    let kept = cache.len();
+    cache.insert(5000, 900);
+    assert_eq!((cache.len(), cache.get(&5000), cache.stats().evicted), (kept, None, 0));
+    check(&cache);
+    // But room that is free is found, wherever it is.
+    cache.invalidate_if(|key, _| *key >= 100);
+    cache.insert(5000, 850);
+    assert_eq!((cache.get(&5000), cache.len()), (Some(850), 101));
+    check(&cache);
+}
+
+/// FIFO, and what it was told.
+#[derive(Debug)]
+struct Told(Fifo, Arc<AtomicU64>);
+
+impl Evict for Told {
+    fn touch(&self, _: Slot, _: u64) {}
+    fn insert(&mut self, slot: Slot, hash: u64, weight: u64) {
+        self.0.insert(slot, hash, weight);
+    }
+    fn reweigh(&mut self, _: Slot, _: u64, _: u64) {}
+    fn remove(&mut self, slot: Slot, hash: u64) {
+        self.0.remove(slot, hash);
+    }
+    fn evict(&mut self, newcomer: u64, weight: u64) -> Victim {
+        self.0.evict(newcomer, weight)
+    }
+    fn resize(&mut self, capacity: u64) {
+        self.1.store(capacity, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_policy_knows_its_capacity_after_clear() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let cache = MemoryCache::<u32, u64>::builder(1000)
+        .weigher(|_, weight| *weight)
+        .shards(NonZero::new(2).unwrap())
+        .eviction(Eviction::custom(move |capacity| {
+            let capacity = Arc::new(AtomicU64::new(capacity));
+            tell.lock().unwrap().push(Arc::clone(&capacity));
+            Box::new(Told(Fifo::new(), capacity))
+        }))
+        .build();
+    for round in 0..3 {
+        cache.insert(1, 900);
+        let latest: Vec<_> =
+            told.lock().unwrap().iter().rev().take(2).map(|told| told.load(Acquire)).collect();
+        assert!(latest.iter().any(|told| *told >= 800), "{latest:?} in round {round}");
+        cache.clear();
+    }
+}
+
+#[test]
+fn hits_are_exclusive_where_one_shard_wants_it() {
+    let made = AtomicU64::new(0);
+    let eviction = Eviction::custom(move |_| match made.fetch_add(1, AcqRel) {
+        0 => Box::new(Fifo::new()),
+        _ => Box::new(Lru::new()),
+    });
+    let cache =
+        MemoryCache::<u32, u32>::builder(100).shards(NonZero::new(2).unwrap()).eviction(eviction).build();
+    assert!(cache.inner.exclusive_hits);
 }

@@ -42,8 +42,10 @@ struct Key {
 
 /// A small cache with twice as many entries is halved, together with the sample,
 const ENTRIES: usize = 128;
-/// unless the sample is as small as one key in 4096.
+/// unless the sample is as small as one key in 4096,
 const MAX_SHIFT: u32 = 12;
+/// or a small cache has twice as many as this: or the trial of a cache that is never full would grow for ever.
+const MOST: usize = 1 << 13;
 /// Leads are lessened by a factor, whenever the requests were so many times the entries of a small cache: half is forgotten
 /// after eight times the entries.
 const HORIZON: u64 = 2;
@@ -113,9 +115,15 @@ impl Trial {
         }
         self.release(key);
         self.judge(hits);
-        while self.shift < MAX_SHIFT && self.caches.iter().any(|cache| cache.len() >= 2 * ENTRIES) {
+        while self.is_large() {
             self.thin_out();
         }
+    }
+
+    /// Whether the sample should be halved.
+    fn is_large(&self) -> bool {
+        let most = if self.shift < MAX_SHIFT { ENTRIES } else { MOST };
+        self.shift < u32::BITS - 1 && self.caches.iter().any(|cache| cache.len() >= 2 * most)
     }
 
     /// The number of a key.
@@ -224,4 +232,32 @@ pub(super) fn sampled(hash: u32, limit: u32) -> bool {
 /// The table wants bits at both ends of 64.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ADAPTIVE, *};
+    use crate::rng::Rng;
+
+    /// A cache whose entries expire long before it is full sees new keys for ever.
+    #[test]
+    fn a_trial_is_bounded_where_the_cache_is_never_full() {
+        let mut inverse = 0x85eb_ca6b_u32;
+        for _ in 0..5 {
+            inverse = inverse.wrapping_mul(2_u32.wrapping_sub(inverse.wrapping_mul(0x85eb_ca6b)));
+        }
+        let mut rng = Rng::seeded(1);
+        let mut trial = Trial::new(ADAPTIVE);
+        trial.resize(u64::MAX);
+        for _ in 0..5 * MOST {
+            // All of the sample of one key in 128.
+            let hash = ((rng.next_u64() >> 32) as u32 >> MAX_SHIFT).wrapping_mul(inverse);
+            assert!(sampled(hash, u32::MAX >> MAX_SHIFT));
+            trial.request(hash, 1);
+        }
+        assert!(trial.caches.iter().all(|cache| (1..2 * MOST).contains(&cache.len())), "{}", trial.shift);
+        assert!(trial.keys.len() <= 2 * MOST + 1 && trial.index.len() < 2 * MOST);
+        // Nor where the sample cannot be halved any more.
+        (0..3 * MOST).for_each(|_| trial.request(0, 1));
+    }
 }

@@ -201,3 +201,18 @@ fn weights_that_overflow_cost_no_entry() {
         assert!(gone.iter().copied().eq(0..40), "{name}");
     }
 }
+
+#[test]
+fn a_simulation_takes_any_weight() {
+    for (name, eviction) in every() {
+        let mut simulation = simulation(&eviction, u64::MAX);
+        (0..4).for_each(|key| drop(simulation.request(key, u64::MAX / 4)));
+        assert_eq!(simulation.len(), 4, "{name}");
+        simulation.reweigh(3, u64::MAX);
+        assert!(!simulation.contains(3) || simulation.len() == 1, "{name}");
+        simulation.resize(1);
+        simulation.resize(2);
+        (10..20).for_each(|key| drop(simulation.request(key, 0)));
+        assert_eq!((simulation.len(), simulation.weight()), (2, 2), "{name}: 0 counts as 1");
+    }
+}
