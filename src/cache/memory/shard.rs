@@ -274,20 +274,23 @@ impl<K, V> Shard<K, V> {
                 return Room::Made;
             }
             if !full {
-                let claimed = budget.claim(need.unwrap_or(u64::MAX) - self.quota);
+                let claimed = budget.claim(need.unwrap_or(u64::MAX) - self.quota, self.quota);
                 if claimed > 0 {
                     self.grant(claimed);
                     continue;
                 }
                 if weight > self.quota {
-                    return Room::Starved(weight - self.quota);
+                    // With room for what is here already, if the cache is large enough: perhaps nothing has to leave.
+                    let need = need.unwrap_or(u64::MAX).min(budget.capacity());
+                    return Room::Starved(need - self.quota);
                 }
             }
+            let part = budget.share_out(self.quota);
             match self.evict(index, spread(hash), weight, out) {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
-            if let Some(part) = budget.share_out(self.quota) {
+            if let Some(part) = part {
                 let given = self.yield_quota(index, part, (0, 0), out);
                 budget.release(given);
             }
