@@ -34,10 +34,16 @@ impl Budget {
         self.capacity.div_ceil(self.shards)
     }
 
-    /// Claims `missing` and some more, or what there is.
-    pub(super) fn claim(&self, missing: u64) -> u64 {
+    /// Claims `missing` and some more, or what there is, for a shard with this quota.
+    pub(super) fn claim(&self, missing: u64, quota: u64) -> u64 {
         if self.pool.load(Relaxed) == 0 {
             return 0;
+        }
+        if self.wanted.load(Relaxed) {
+            if quota > self.fair() {
+                return 0;
+            }
+            self.wanted.store(false, Relaxed);
         }
         let mut claimed = 0;
         let _ = self.pool.fetch_update(Relaxed, Relaxed, |pool| {
@@ -48,25 +54,20 @@ impl Budget {
         claimed
     }
 
-    /// Asked when the pool is empty, by a shard that evicts and has this quota: how much of it to give back, if it has more
-    /// than its share and another one has too little.
+    /// Asked by a shard that evicts and has this quota: how much of it to give back, if that is more than its share and
+    /// another one has too little.
     ///
     /// So shards drift towards equal shares as their traffic wants, a little with each eviction. As long as all are
     /// content, nobody writes here.
     #[inline]
     pub(super) fn share_out(&self, quota: u64) -> Option<u64> {
         let fair = self.fair();
-        let slack = fair / 8;
-        if quota < fair - slack {
-            if !self.wanted.load(Relaxed) {
-                self.wanted.store(true, Relaxed);
-            }
-            return None;
+        let wanted = self.wanted.load(Relaxed);
+        if !wanted && quota < fair - fair / 8 {
+            self.wanted.store(true, Relaxed);
         }
-        if quota <= fair + slack || !self.wanted.load(Relaxed) || !self.wanted.swap(false, Relaxed) {
-            return None;
-        }
-        Some((fair / 256).clamp(1, quota - fair))
+        let gives = wanted && quota > fair && self.pool.load(Relaxed) == 0;
+        gives.then(|| (fair / 256).clamp(1, quota - fair))
     }
 
     /// Gives back what was claimed.

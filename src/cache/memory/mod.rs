@@ -359,7 +359,7 @@ where
     fn gather(&self, hash: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
         let inner = &*self.inner;
         let home = self.place(hash);
-        let mut gathered = inner.budget.claim(missing);
+        let mut gathered = inner.budget.claim(missing, 0);
         let others = (1..inner.shards.len()).map(|step| (home + step) % inner.shards.len());
         // All give the same part of what they have.
         let total = inner.budget.capacity().max(1);

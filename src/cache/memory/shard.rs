@@ -274,7 +274,7 @@ impl<K, V> Shard<K, V> {
                 return Room::Made;
             }
             if !full {
-                let claimed = budget.claim(need - self.quota);
+                let claimed = budget.claim(need - self.quota, self.quota);
                 if claimed > 0 {
                     self.grant(claimed);
                     continue;
