@@ -40,7 +40,8 @@ fn a_store_that_fails_now_and_then_ends_with_the_last_write_of_every_key() {
                     buffer.failed();
                 }
                 4.. => {
-                    let (key, value) = (rng.below(5) as u32, (rng.below(4) > 0).then_some(step));
+                    let (key, value) =
+                        (u32::try_from(rng.below(5)).unwrap(), (rng.below(4) > 0).then_some(step));
                     keys += usize::from(!buffer.contains(&key));
                     buffer.put(key, value.map(Arc::new));
                     accepted.push((key, value));
