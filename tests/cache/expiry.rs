@@ -96,7 +96,7 @@ fn threads_never_see_a_value_whose_time_was_over_when_they_asked() {
             scope.spawn(move || {
                 let mut rng = Rng::seeded(thread);
                 let mut hits = 0;
-                while hits < 50_000 {
+                while hits < 50_000 || cache.stats().expired == 0 {
                     let key = rng.next_u64() % 400;
                     let asked = clock.nanos();
                     if let Some(deadline) = cache.get(&key) {
@@ -118,7 +118,6 @@ fn threads_never_see_a_value_whose_time_was_over_when_they_asked() {
             clock.advance(Duration::from_nanos(rng.next_u64() % 1_000_000));
         }
     });
-    assert!(cache.stats().expired > 0);
 }
 
 #[test]

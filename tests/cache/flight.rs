@@ -221,6 +221,26 @@ async fn a_cancelled_leader_loses_no_work() {
     assert_eq!(loads.load(SeqCst), 1);
 }
 
+/// Tokio wakes a task that yields when the thread that polled it is idle. A runtime that ends never is.
+#[test]
+fn a_load_goes_on_after_the_runtime_that_polled_it_last() {
+    let flights = SingleFlight::<u8, usize>::new();
+    let load = |_: &mut _| async {
+        tokio::task::yield_now().await;
+        7
+    };
+    let mut leader = task::spawn(flights.run(1, load));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { assert_pending!(leader.poll()) });
+    drop(runtime);
+    let mut waiter = task::spawn(flights.run(1, load));
+    assert_pending!(waiter.poll());
+    assert!(!waiter.is_woken(), "or this test shows nothing");
+    drop(leader);
+    assert!(waiter.is_woken());
+    assert_ready_eq!(waiter.poll(), Ok(7));
+}
+
 #[test]
 fn a_caller_that_is_held_and_not_polled_stops_nobody() {
     let flights = SingleFlight::<u8, usize>::new();

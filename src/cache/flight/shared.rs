@@ -174,8 +174,10 @@ impl<T> Caller<T> {
         let (mut remains, mut successors) = (None, Vec::new());
         if state.free.len() == state.wakers.len() {
             remains = Some(Remains { _step: mem::replace(&mut state.step, Step::Abandoned) });
-        } else if state.woken && matches!(state.step, Step::Waiting(_)) {
-            // It may have been the turn of this caller.
+        } else if (state.woken || state.last == slot) && matches!(state.step, Step::Waiting(_)) {
+            // It may have been the turn of this caller. And what it waited for as the last to poll may end with its
+            // runtime: Tokio keeps the wake-ups of tasks that yield until the thread that polled them is idle.
+            state.woken = true;
             successors = state.successors();
         }
         drop(state);
