@@ -54,3 +54,20 @@ impl Counter {
         self.0.load(Relaxed)
     }
 }
+
+impl Counters {
+    /// What was counted so far.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            hits: self.hits.get(),
+            stale: self.stale.get(),
+            revalidated: self.revalidated.get(),
+            misses: self.misses.get(),
+            collapsed: self.collapsed.get(),
+            bypassed: self.bypassed.get(),
+            bytes_saved: self.bytes_saved.get(),
+            purges: self.purges.get(),
+            ..Stats::default()
+        }
+    }
+}
