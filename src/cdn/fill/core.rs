@@ -420,3 +420,6 @@ fn keep(kept: &mut Option<Waker>, cx: &Context<'_>) {
         None => *kept = Some(cx.waker().clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;
