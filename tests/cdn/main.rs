@@ -9,6 +9,7 @@ mod message;
 mod play;
 mod script;
 mod stage;
+mod together;
 
 use play::play_all;
 
