@@ -5,6 +5,8 @@
 
 #![cfg(all(feature = "cdn", feature = "proxy"))]
 
+mod gateway;
+mod histories;
 mod message;
 mod play;
 mod script;
