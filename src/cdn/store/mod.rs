@@ -152,10 +152,14 @@ impl Store {
     pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap, now: Instant) -> Lookup {
         let shared = &*self.shared;
         let variants = shared.entries.get(key);
+        let mut purged = 0;
         let selected = variants.iter().flat_map(|it| &it.0).filter(|object| object.stored().selects(request));
         for object in selected {
             match shared.verdict(key, object) {
-                Verdict::Purged => self.discard(key, object),
+                Verdict::Purged => {
+                    purged += 1;
+                    self.discard(key, object);
+                }
                 verdict => {
                     object.note_use(shared.commits.load(Relaxed));
                     return Lookup::Found(Arc::clone(object), verdict.mark());
@@ -164,7 +168,7 @@ impl Store {
         }
         match shared.marks.get(&key.hash()) {
             Some(until) if now < until => Lookup::HitForMiss,
-            _ if variants.is_some() => Lookup::VaryMiss,
+            _ if variants.is_some_and(|it| it.0.len() > purged) => Lookup::VaryMiss,
             _ => Lookup::UriMiss,
         }
     }
@@ -182,27 +186,34 @@ impl Store {
         Ticket { store: self.clone(), url, purges: self.shared.purges.last(), invalidations }
     }
 
+    /// Whether nothing at all was purged since the ticket was taken, nor its URL invalidated: whoever comes now may have what it brings.
+    pub(crate) fn is_current(&self, ticket: &Ticket) -> bool {
+        let shared = &*self.shared;
+        ticket.purges == shared.purges.last()
+            && shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| verdict == Verdict::Live)
+    }
+
     /// Stores what a fetch brought, in place of what was found for the same request. The object as it is stored; `None` if it was
     /// purged since the ticket was taken, or is too large.
     pub(crate) fn commit(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         key: &Key,
         request: &HeaderMap,
         object: Object,
     ) -> Option<Arc<Object>> {
-        self.put(&ticket, key, object, |old| old.stored().selects(request))
+        self.put(ticket, key, object, |old| old.stored().selects(request))
     }
 
     /// Puts another head before the body of what is stored, after a 304 or a `HEAD`; as [`commit`](Self::commit).
     pub(crate) fn renew(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         key: &Key,
         old: &Arc<Object>,
         stored: Stored,
     ) -> Option<Arc<Object>> {
-        self.put(&ticket, key, old.with_head(stored), |it| Arc::ptr_eq(it, old))
+        self.put(ticket, key, old.with_head(stored), |it| Arc::ptr_eq(it, old))
     }
 
     fn put(
