@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::Path, str::FromStr, time::Duration};
 
-use buttress::cdn::{CacheKey, Cdn, Policy};
-use hyper::http::HeaderValue;
+use buttress::cdn::{CacheKey, Cdn, Policy, policy::SetCookie};
+use hyper::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de::Error};
 
 pub(crate) const HELP: &str = "\
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) admin: Option<Admin>,
     cache: Cache,
     key: Key,
+    policy: Rules,
     route: Vec<Route>,
 }
 
@@ -96,16 +97,55 @@ struct Cache {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Key {
-    headers: Vec<String>,
+    sort_query: bool,
+    ignore_query: Vec<String>,
+    only_query: Option<Vec<String>>,
+    #[serde(deserialize_with = "names")]
+    headers: Vec<HeaderName>,
+    cookies: Vec<String>,
 }
 
-/// What holds for URLs whose path begins like this, whatever their origin says.
+/// What is decided otherwise than RFC 9111 has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rules {
+    client_directives: Option<bool>,
+    set_cookie: Option<Cookies>,
+    heuristics: Option<Heuristics>,
+    fallback_ttl: Option<Span>,
+    negative_ttl: Option<Span>,
+    max_ttl: Option<Span>,
+    stale_while_revalidate: Option<Span>,
+    stale_if_error: Option<Span>,
+    stale_if_unreachable: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Cookies {
+    Explicit,
+    Refuse,
+    Strip,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Heuristics {
+    percent: u32,
+    #[serde(deserialize_with = "span")]
+    limit: Duration,
+}
+
+/// What holds for URLs whose path begins like this.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Route {
     prefix: String,
-    #[serde(deserialize_with = "control")]
-    cache_control: HeaderValue,
+    /// In place of what the origin says.
+    #[serde(default, deserialize_with = "control")]
+    cache_control: Option<HeaderValue>,
+    /// In place of the rules for all.
+    policy: Option<Rules>,
 }
 
 impl Default for Config {
@@ -120,6 +160,7 @@ impl Default for Config {
             admin: None,
             cache: Cache::default(),
             key: Key::default(),
+            policy: Rules::default(),
             route: Vec::new(),
         }
     }
@@ -155,17 +196,69 @@ impl Config {
     pub(crate) fn cdn(&self) -> Cdn {
         let Cache { memory, max_object, name } = &self.cache;
         let mut cdn = Cdn::builder(*memory).max_object_size(*max_object).name(name.as_str());
-        cdn = cdn.policy(Policy::new()).key(CacheKey::new());
-        for Route { prefix, cache_control } in &self.route {
-            let (prefix, cache_control) = (prefix.clone(), cache_control.clone());
-            // It holds for this cache; what goes on to browsers is what the origin said.
-            cdn = cdn.override_response(move |request, response| {
-                if request.uri.path().starts_with(&prefix) {
-                    response.headers.insert("cdn-cache-control", cache_control.clone());
-                }
-            });
+        cdn = cdn.policy(self.policy.policy()).key(self.key.key());
+        for Route { prefix, cache_control, policy } in &self.route {
+            if let Some(rules) = policy {
+                cdn = cdn.policy_at(prefix, rules.policy());
+            }
+            if let Some(value) = cache_control.clone() {
+                let prefix = prefix.clone();
+                // This field is for caches like this one; what browsers are told stays what the origin said.
+                cdn = cdn.override_response(move |request, response| {
+                    if request.uri.path().starts_with(&prefix) {
+                        response.headers.insert("cdn-cache-control", value.clone());
+                    }
+                });
+            }
         }
         cdn.build()
+    }
+}
+
+impl Key {
+    fn key(&self) -> CacheKey {
+        let mut key = CacheKey::new().ignore_query(self.ignore_query.iter().cloned());
+        if self.sort_query {
+            key = key.sort_query();
+        }
+        if let Some(names) = &self.only_query {
+            key = key.only_query(names.iter().cloned());
+        }
+        let key = self.headers.iter().cloned().fold(key, CacheKey::header);
+        self.cookies.iter().fold(key, CacheKey::cookie)
+    }
+}
+
+impl Rules {
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::new();
+        let spans: [(_, fn(Policy, Duration) -> Policy); 6] = [
+            (self.fallback_ttl, Policy::fallback_ttl),
+            (self.negative_ttl, Policy::negative_ttl),
+            (self.max_ttl, Policy::max_ttl),
+            (self.stale_while_revalidate, Policy::stale_while_revalidate),
+            (self.stale_if_error, Policy::stale_if_error),
+            (self.stale_if_unreachable, Policy::stale_if_unreachable),
+        ];
+        for (span, set) in spans {
+            if let Some(Span(span)) = span {
+                policy = set(policy, span);
+            }
+        }
+        if let Some(obeys) = self.client_directives {
+            policy = policy.client_directives(obeys);
+        }
+        if let Some(cookies) = self.set_cookie {
+            policy = policy.set_cookie(match cookies {
+                Cookies::Explicit => SetCookie::Explicit,
+                Cookies::Refuse => SetCookie::Refuse,
+                Cookies::Strip => SetCookie::Strip,
+            });
+        }
+        if let Some(Heuristics { percent, limit }) = self.heuristics {
+            policy = policy.heuristics(percent, limit);
+        }
+        policy
     }
 }
 
@@ -205,22 +298,38 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// `500ms`, `2s`, `5m`, `1h`, `30d`.
+#[derive(Clone, Copy, Debug)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let wrong =
+            || D::Error::custom(format!("{text:?} is no span of time: write it like \"500ms\" or \"2s\""));
+        quantity(&text, &units).map(|millis| Self(Duration::from_millis(millis))).ok_or_else(wrong)
+    }
+}
+
 fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    let wrong =
-        || D::Error::custom(format!("{text:?} is no span of time: write it like \"500ms\" or \"2s\""));
-    quantity(&text, &units).map(Duration::from_millis).ok_or_else(wrong)
+    Span::deserialize(from).map(|Span(span)| span)
 }
 
 /// `64KiB`, `256MiB`, `10GiB`.
 fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let text = String::deserialize(from)?;
-    let wrong =
-        || D::Error::custom(format!("{text:?} is no size: write it like \"64KiB\", \"256MiB\" or \"10GiB\""));
+    let wrong = || D::Error::custom(format!("{text:?} is no size: write it like \"64KiB\" or \"10GiB\""));
     quantity(&text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]).ok_or_else(wrong)
 }
 
-fn control<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderValue, D::Error> {
-    String::deserialize(from)?.parse().map_err(D::Error::custom)
+fn control<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HeaderValue>, D::Error> {
+    String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeaderName>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    names
+        .iter()
+        .map(|name| name.parse().map_err(|_| D::Error::custom(format!("{name:?} is no name of a header"))))
+        .collect()
 }

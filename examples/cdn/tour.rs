@@ -4,7 +4,7 @@ use std::{error::Error, io, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, header::ETAG},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };

@@ -93,7 +93,7 @@ impl InterimSender {
             if passes(interim.status()) {
                 let server = lock(&line).add(number, interim.status(), interim.headers());
                 // Whoever fetches may do so in another task.
-                server.map(Waker::wake);
+                server.into_iter().for_each(Waker::wake);
             }
         });
     }

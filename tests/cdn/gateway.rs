@@ -56,7 +56,7 @@ async fn origin(answer: &'static str) -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut head = [0; 4096];
-                stream.read(&mut head).await.unwrap();
+                assert!(stream.read(&mut head).await.unwrap() > 0);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             });
         }

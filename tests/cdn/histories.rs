@@ -56,7 +56,7 @@ struct Origin {
 impl Origin {
     fn answer<B>(&mut self, request: &Request<B>) -> Response<Full<Bytes>> {
         self.asked += 1;
-        let path = PATHS.iter().position(|path| *path == request.uri().to_string()).expect("a path of ours");
+        let path = PATHS.iter().position(|path| *request.uri() == **path).expect("a path of ours");
         if *request.method() == Method::POST {
             return self.change(path);
         }

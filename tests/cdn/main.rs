@@ -35,5 +35,6 @@ scripts! {
     rfc9110_ranges "rfc9110-14-ranges.txt"
     rfc9110_methods "rfc9110-9-methods.txt"
     extensions "extensions.txt"
+    settings "settings.txt"
     hostile "hostile.txt"
 }

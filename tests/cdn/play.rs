@@ -3,9 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use buttress::{
-    cdn::Cdn,
+    cdn::{
+        CacheKey, Cdn,
+        policy::{Policy, SetCookie},
+    },
     time::{Clock, ManualClock},
 };
+use hyper::header::HeaderValue;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -14,7 +18,7 @@ use tokio::{
 use crate::{
     message::{Fields, Message},
     script::{Answer, Ask, Case, Expected, Origin, Seen, Step, parse},
-    stage::{Asked, End, HOST, PATIENCE, Stage, request},
+    stage::{Asked, End, PATIENCE, Stage, request},
 };
 
 /// Time for what the cache does after an answer: on this one thread all that is ready is done when it is over.
@@ -216,13 +220,42 @@ fn date(offset: i64, clock: &ManualClock) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(at))
 }
 
-/// A cache with these settings.
+/// A cache with these settings: a name and its value each.
 fn cdn(settings: &[String], clock: &ManualClock) -> Cdn {
-    let mut cdn = Cdn::builder(64 << 20).clock(clock.clone());
+    let (mut cdn, mut key, mut policy) = (Cdn::builder(64 << 20), CacheKey::new(), Policy::new());
     for setting in settings {
-        cdn = match setting.as_str() {
-            other => panic!("no setting is called {other:?}"),
-        };
+        let (name, value) = setting.split_once(' ').unwrap_or((setting, ""));
+        let seconds = || Duration::from_secs(value.parse().expect("seconds"));
+        match name {
+            "fallback-ttl" => policy = policy.fallback_ttl(seconds()),
+            "negative-ttl" => policy = policy.negative_ttl(seconds()),
+            "max-ttl" => policy = policy.max_ttl(seconds()),
+            "stale-while-revalidate" => policy = policy.stale_while_revalidate(seconds()),
+            "stale-if-error" => policy = policy.stale_if_error(seconds()),
+            "stale-if-unreachable" => policy = policy.stale_if_unreachable(seconds()),
+            "refuse-cookies" => policy = policy.set_cookie(SetCookie::Refuse),
+            "strip-cookies" => policy = policy.set_cookie(SetCookie::Strip),
+            "no-heuristics" => policy = policy.heuristics(0, Duration::ZERO),
+            "no-client-directives" => policy = policy.client_directives(false),
+            "sort-query" => key = key.sort_query(),
+            "ignore-query" => key = key.ignore_query([value]),
+            "only-query" => key = key.only_query([value]),
+            "key-header" => key = key.header(value.parse().expect("a name")),
+            "key-cookie" => key = key.cookie(value),
+            "max-object" => cdn = cdn.max_object_size(value.parse().expect("bytes")),
+            "name" => cdn = cdn.name(value),
+            "no-cache-status" => cdn = cdn.without_cache_status(),
+            "cache-control" => {
+                let (prefix, value) = value.split_once(' ').expect("a prefix and a value");
+                let (prefix, value): (_, HeaderValue) = (prefix.to_owned(), value.parse().expect("a value"));
+                cdn = cdn.override_response(move |request, response| {
+                    if request.uri.path().starts_with(&prefix) {
+                        response.headers.insert("cdn-cache-control", value.clone());
+                    }
+                });
+            }
+            _ => panic!("no setting is called {name:?}"),
+        }
     }
-    cdn.build()
+    cdn.key(key).policy(policy).clock(clock.clone()).build()
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! ## 4.2.1 Calculating Freshness Lifetime        a section of the RFC
 //! # s-maxage goes before max-age                 a case, with a cache, a clock and an origin of its own
-//! @ no-heuristics                                settings of the cache, if they are not the default
+//! @ fallback-ttl 60                               settings of the cache, if they are not the default
 //! > GET /path | accept: text/html                the client asks
 //! ? if-none-match: "a" | !range                  what the origin must see, or must not
 //! < 200 "body" | cache-control: max-age=60       the origin is asked, and this is its answer
@@ -93,7 +93,7 @@ pub(crate) fn parse(text: &str) -> Vec<Case> {
         let at = number + 1;
         match sign {
             "" => {}
-            "##" => section = rest.to_owned(),
+            "##" => rest.clone_into(&mut section),
             "#" => {
                 let (section, name) = (section.clone(), rest.to_owned());
                 cases.push(Case { section, name, settings: Vec::new(), steps: Vec::new() });

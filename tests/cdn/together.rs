@@ -75,7 +75,9 @@ async fn an_answer_for_one_is_for_that_one_and_the_others_do_not_wait_for_each_o
             timeout(PATIENCE, stage.asked()).await.expect("it is known that there is nothing to share"),
         );
     }
-    asked.into_iter().for_each(|asked| asked.reply(answer("", "x"), End::Stay));
+    for asked in asked {
+        asked.reply(answer("", "x"), End::Stay);
+    }
     for client in clients {
         client.await.unwrap().unwrap();
     }
