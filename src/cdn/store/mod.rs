@@ -182,27 +182,34 @@ impl Store {
         Ticket { store: self.clone(), url, purges: self.shared.purges.last(), invalidations }
     }
 
+    /// Whether nothing at all was purged since the ticket was taken, nor its URL invalidated: whoever comes now may have what it brings.
+    pub(crate) fn is_current(&self, ticket: &Ticket) -> bool {
+        let shared = &*self.shared;
+        ticket.purges == shared.purges.last()
+            && shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| verdict == Verdict::Live)
+    }
+
     /// Stores what a fetch brought, in place of what was found for the same request. The object as it is stored; `None` if it was
     /// purged since the ticket was taken, or is too large.
     pub(crate) fn commit(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         key: &Key,
         request: &HeaderMap,
         object: Object,
     ) -> Option<Arc<Object>> {
-        self.put(&ticket, key, object, |old| old.stored().selects(request))
+        self.put(ticket, key, object, |old| old.stored().selects(request))
     }
 
     /// Puts another head before the body of what is stored, after a 304 or a `HEAD`; as [`commit`](Self::commit).
     pub(crate) fn renew(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         key: &Key,
         old: &Arc<Object>,
         stored: Stored,
     ) -> Option<Arc<Object>> {
-        self.put(&ticket, key, old.with_head(stored), |it| Arc::ptr_eq(it, old))
+        self.put(ticket, key, old.with_head(stored), |it| Arc::ptr_eq(it, old))
     }
 
     fn put(

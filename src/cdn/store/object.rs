@@ -80,7 +80,7 @@ impl Object {
     }
 
     /// The same body behind another head.
-    pub(super) fn with_head(&self, stored: Stored) -> Self {
+    pub(crate) fn with_head(&self, stored: Stored) -> Self {
         Self::new(stored, self.body.clone())
     }
 
