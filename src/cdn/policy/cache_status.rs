@@ -1,12 +1,25 @@
 //! What the cache did, told in `Cache-Status` (RFC 9211).
 
+use std::fmt::{self, Write as _};
+
 use http::{HeaderValue, StatusCode};
 
 use super::Forward;
+use crate::cdn::field::is_tchar;
 
 /// What the cache did with a request, as `Cache-Status` tells it (RFC 9211).
+///
+/// ```
+/// use buttress::cdn::policy::{CacheStatus, Forward};
+///
+/// let hit = CacheStatus { hit: true, ttl: Some(57), ..CacheStatus::default() };
+/// assert_eq!(hit.value("buttress"), "buttress; hit; ttl=57");
+/// let miss = CacheStatus { fwd: Some(Forward::UriMiss), stored: true, ..CacheStatus::default() };
+/// assert_eq!(miss.value("Node 7"), "\"Node 7\"; fwd=uri-miss; stored");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
+#[allow(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 pub struct CacheStatus {
     /// Answered without going forward.
     pub hit: bool,
@@ -20,14 +33,60 @@ pub struct CacheStatus {
     pub stored: bool,
     /// The request was collapsed with others.
     pub collapsed: bool,
-    /// More, for people.
+    /// More, for people: a token.
     pub detail: Option<&'static str>,
 }
 
 impl CacheStatus {
-    /// The member for a cache of this name, which is a token or else quoted.
+    /// The member for a cache of this name: a token, or else quoted. Characters that cannot stand in a structured field are
+    /// left out.
     pub fn value(&self, name: &str) -> HeaderValue {
-        let _ = name;
-        todo!()
+        let mut text = String::with_capacity(name.len() + 48);
+        // A `String` takes everything.
+        let _ = self.write(name, &mut text);
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("cache"))
     }
+
+    fn write(&self, name: &str, to: &mut String) -> fmt::Result {
+        let is_token = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*')
+            && name.bytes().all(|b| is_tchar(b) || matches!(b, b':' | b'/'));
+        if is_token {
+            to.push_str(name);
+        } else {
+            quote(name, to);
+        }
+        if self.hit {
+            to.push_str("; hit");
+        }
+        if let Some(fwd) = self.fwd {
+            write!(to, "; fwd={}", fwd.as_str())?;
+        }
+        if let Some(status) = self.fwd_status {
+            write!(to, "; fwd-status={}", status.as_u16())?;
+        }
+        if let Some(ttl) = self.ttl {
+            write!(to, "; ttl={ttl}")?;
+        }
+        if self.stored {
+            to.push_str("; stored");
+        }
+        if self.collapsed {
+            to.push_str("; collapsed");
+        }
+        if let Some(detail) = self.detail {
+            write!(to, "; detail={detail}")?;
+        }
+        Ok(())
+    }
+}
+
+fn quote(text: &str, to: &mut String) {
+    to.push('"');
+    for c in text.chars().filter(|c| matches!(c, ' '..='~')) {
+        if matches!(c, '"' | '\\') {
+            to.push('\\');
+        }
+        to.push(c);
+    }
+    to.push('"');
 }

@@ -112,6 +112,11 @@ impl Purge {
         self
     }
 
+    pub(crate) fn with_soft(mut self, soft: bool) -> Self {
+        self.soft = soft;
+        self
+    }
+
     const fn hard(what: What) -> Self {
         Self { what, soft: false }
     }

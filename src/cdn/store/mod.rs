@@ -152,10 +152,14 @@ impl Store {
     pub(crate) fn lookup(&self, key: &Key, request: &HeaderMap, now: Instant) -> Lookup {
         let shared = &*self.shared;
         let variants = shared.entries.get(key);
+        let mut purged = 0;
         let selected = variants.iter().flat_map(|it| &it.0).filter(|object| object.stored().selects(request));
         for object in selected {
             match shared.verdict(key, object) {
-                Verdict::Purged => self.discard(key, object),
+                Verdict::Purged => {
+                    purged += 1;
+                    self.discard(key, object);
+                }
                 verdict => {
                     object.note_use(shared.commits.load(Relaxed));
                     return Lookup::Found(Arc::clone(object), verdict.mark());
@@ -164,7 +168,7 @@ impl Store {
         }
         match shared.marks.get(&key.hash()) {
             Some(until) if now < until => Lookup::HitForMiss,
-            _ if variants.is_some() => Lookup::VaryMiss,
+            _ if variants.is_some_and(|it| it.0.len() > purged) => Lookup::VaryMiss,
             _ => Lookup::UriMiss,
         }
     }
