@@ -1,6 +1,7 @@
 //! The bodies of answers.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt,
     pin::Pin,
@@ -41,7 +42,6 @@ pub(super) struct Growing {
     pub(super) stored: Stored,
     /// The length that the origin declared.
     pub(super) length: Option<u64>,
-    pub(super) ticket: store::Ticket,
 }
 
 enum Kind {
@@ -49,6 +49,7 @@ enum Kind {
     Stored(store::Reader),
     Filling { reader: fill::Reader<Head>, left: Option<u64> },
     Passing(UnsyncBoxBody<Bytes, BodyError>),
+    Chain(VecDeque<Body>),
 }
 
 /// Why a body ended before its end.
@@ -77,6 +78,11 @@ impl Body {
 
     pub(super) const fn filling(reader: fill::Reader<Head>, length: Option<u64>) -> Self {
         Self { kind: Kind::Filling { reader, left: length } }
+    }
+
+    /// One body after another. Trailers are left out.
+    pub(super) fn chain(bodies: impl IntoIterator<Item = Self>) -> Self {
+        Self { kind: Kind::Chain(bodies.into_iter().collect()) }
     }
 
     /// A body that the cache has no part in.
@@ -115,6 +121,19 @@ impl http_body::Body for Body {
                 Some(Err(error)) => Some(Err(BodyError::Store(Arc::new(error)))),
                 None => None,
             },
+            Kind::Chain(bodies) => {
+                while let Some(first) = bodies.front_mut() {
+                    match ready!(Pin::new(first).poll_frame(cx)) {
+                        Some(Ok(frame)) if frame.is_data() => return Poll::Ready(Some(Ok(frame))),
+                        Some(Err(error)) => {
+                            bodies.clear();
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        _ => _ = bodies.pop_front(),
+                    }
+                }
+                None
+            }
             Kind::Filling { reader, left } => match ready!(reader.poll_read(cx)) {
                 Ok(Ok(bytes)) => {
                     if let Some(left) = left {
@@ -137,6 +156,7 @@ impl http_body::Body for Body {
             // Even after the last byte the end may be an error.
             Kind::Filling { .. } => false,
             Kind::Passing(body) => body.is_end_stream(),
+            Kind::Chain(bodies) => bodies.iter().all(Self::is_end_stream),
         }
     }
 
@@ -147,6 +167,11 @@ impl http_body::Body for Body {
             Kind::Filling { left: Some(left), .. } => SizeHint::with_exact(*left),
             Kind::Filling { left: None, .. } => SizeHint::default(),
             Kind::Passing(body) => body.size_hint(),
+            Kind::Chain(bodies) => {
+                let lengths: Option<Vec<_>> = bodies.iter().map(|body| body.size_hint().exact()).collect();
+                let sum = lengths.and_then(|it| it.into_iter().try_fold(0, u64::checked_add));
+                sum.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }
@@ -158,6 +183,7 @@ impl fmt::Debug for Body {
             Kind::Stored(_) => "stored",
             Kind::Filling { .. } => "filling",
             Kind::Passing(_) => "passing",
+            Kind::Chain(_) => "chain",
         };
         f.debug_struct("Body").field("kind", &kind).finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@ use http::{request, response};
 
 use super::{
     CacheKey, Cdn,
-    fill::{Budget, Fills},
+    fill::Fills,
     handle::Shared,
     policy::Policy,
     store::{Limits, Store},
@@ -65,7 +65,7 @@ impl CdnBuilder {
     pub(super) fn new(memory: u64) -> Self {
         Self {
             // A single body never takes more than a quarter of it all.
-            limits: Limits { memory, object: (memory / 4).min(256 << 20), variants: 16, marks: 100_000 },
+            limits: Limits { memory, object: (memory / 4).min(256 << 20), ..Limits::default() },
             policy: Policy::new(),
             paths: Vec::new(),
             keys: CacheKey::new(),
@@ -123,7 +123,7 @@ impl CdnBuilder {
         self
     }
 
-    /// How many variants of a URL are stored (default: 16). The one that was used the longest ago leaves.
+    /// How many variants of a URL are stored (default: 32). The one that was used the longest ago leaves.
     pub fn max_variants(mut self, variants: usize) -> Self {
         self.limits.variants = variants;
         self
@@ -175,17 +175,16 @@ impl CdnBuilder {
     pub fn build(self) -> Cdn {
         let in_flight = self.in_flight.unwrap_or(self.limits.memory / 2);
         let shared = Shared {
-            store: Store::new(&self.limits, self.keys),
+            max_object: self.limits.object,
+            store: Store::new(self.limits, self.keys),
             policy: self.policy,
             paths: self.paths,
             clock: self.clock,
             name: self.name,
-            max_object: self.limits.object,
             hit_for_miss: self.hit_for_miss,
             finish: self.finish,
             overrides: self.overrides,
-            fills: Fills::new(self.max_fetches),
-            budget: Budget::new(in_flight),
+            fills: Fills::new(self.max_fetches, in_flight),
         };
         Cdn { shared: Arc::new(shared) }
     }

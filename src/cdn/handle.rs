@@ -1,17 +1,15 @@
 //! The handle that an application keeps.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{fmt, sync::Arc};
 
-use http::{HeaderName, request};
+use http::request;
 
 use super::{
-    CacheKey, CdnBuilder, CdnLayer, CdnService, Purge, Stats,
+    CdnBuilder, CdnLayer, CdnService, Purge, Stats,
     body::Head,
     builder::{Finish, Override},
-    fill::{Budget, Fills},
+    fetch::Asked,
+    fill::Fills,
     key::Key,
     policy::{Moment, Policy},
     store::Store,
@@ -51,11 +49,8 @@ pub(super) struct Shared {
     pub(super) hit_for_miss: std::time::Duration,
     pub(super) finish: Finish,
     pub(super) overrides: Option<Override>,
-    pub(super) fills: Fills<Key, Head>,
-    pub(super) budget: Arc<Budget>,
+    pub(super) fills: Fills<Key, Arc<Asked>, Head>,
 }
-
-pub(super) static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 impl Cdn {
     /// A cache with the rules of RFC 9111 that holds this many bytes in memory.

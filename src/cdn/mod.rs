@@ -1,22 +1,22 @@
 //! A shared HTTP cache (RFC 9111).
 
+mod answer;
 mod body;
 mod builder;
+mod fetch;
 mod field;
-#[allow(dead_code, reason = "until the service stands")]
 mod fill;
 mod future;
 mod handle;
-#[allow(dead_code, reason = "until the service stands")]
 mod key;
 mod layer;
+mod lead;
+mod miss;
+mod pass;
 pub mod policy;
-#[allow(dead_code, reason = "until the service stands")]
 mod purge;
 mod service;
-#[allow(dead_code, reason = "until the service stands")]
 mod stats;
-#[allow(dead_code, reason = "until the service stands")]
 mod store;
 
 pub use self::{

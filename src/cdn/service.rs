@@ -3,14 +3,21 @@
 use std::{
     error::Error,
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tower_service::Service;
 
-use super::{Body, Cdn, future::ResponseFuture};
+use super::{
+    Body, Cdn,
+    future::ResponseFuture,
+    miss::{Look, Miss},
+    pass::pass,
+    policy::Forward,
+};
 
 /// A service behind a [`Cdn`].
 ///
@@ -65,7 +72,30 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S::Error> {
-        let _ = request;
-        todo!()
+        let (parts, body) = request.into_parts();
+        let shared = &self.cdn.shared;
+        let forward = shared.policy(&parts).bypasses(&parts);
+        // A body makes a `GET` mean something else than its URL says (RFC 9110, section 9.3.1).
+        let has_body = !body.is_end_stream();
+        let key = shared.store.keys().of(&parts).ok().filter(|_| forward.is_some() || !has_body);
+        let key = match (key, forward) {
+            (Some(key), None) => key,
+            (key, forward) => {
+                // An answer to `POST` may be stored, but not one to what asks for another protocol.
+                let key = key.filter(|_| parts.method == Method::POST);
+                let forward = forward.unwrap_or(Forward::Bypass);
+                let passed = pass(Arc::clone(shared), self.inner.clone(), parts, body, key, forward);
+                return ResponseFuture::slow(Box::pin(passed));
+            }
+        };
+        let revalidate = |object| shared.revalidate::<S, B, RB>(|| self.inner.clone(), &parts, &key, object);
+        match shared.look(&parts, &key, revalidate) {
+            Look::Hit(response) => ResponseFuture::hit(response),
+            Look::Miss(missing) => {
+                let asked = shared.ask(parts, key);
+                let miss = Miss { shared: Arc::clone(shared), service: self.inner.clone(), asked, body };
+                ResponseFuture::slow(Box::pin(miss.run(missing)))
+            }
+        }
     }
 }
