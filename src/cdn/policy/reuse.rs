@@ -119,11 +119,16 @@ impl Policy {
         let asked = asks.stale_if_error.seconds().filter(|_| stored.restraint == Restraint::None);
         let window = stored.stale_if_error.max(Duration::from_secs(asked.unwrap_or(0)));
         let staleness = stored.staleness(now);
-        let is_allowed = is_error && !window.is_zero() && staleness <= window
-            || is_unreachable
-                && staleness <= self.stale_if_unreachable
-                && !self.stale_if_unreachable.is_zero();
-        is_allowed.then(|| stored.age(now))
+        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be used" (RFC 5861, section 4): the
+        // window goes before what holds without one.
+        let most = if is_error && !window.is_zero() {
+            window
+        } else if is_unreachable && !self.stale_if_unreachable.is_zero() {
+            self.stale_if_unreachable
+        } else {
+            return None;
+        };
+        (staleness <= most).then(|| stored.age(now))
     }
 
     pub(super) fn request_directives(&self, request: &request::Parts) -> RequestDirectives {
