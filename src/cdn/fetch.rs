@@ -2,13 +2,13 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::VARY, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
 use tower_service::Service;
 
 use super::{
     handle::Shared,
     key::Key,
-    policy::{Failure, Forward, Stored, Unstorable},
+    policy::{Failure, Forward, Keep, Refreshed, Stored, Unstorable},
     store::{Object, Ticket},
 };
 
@@ -31,19 +31,12 @@ impl Asked {
     }
 }
 
-/// The fields that `Vary` names.
-pub(super) fn vary(stored: &Stored) -> Vec<HeaderName> {
-    let lines = stored.headers().get_all(VARY).iter();
-    let names = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
-}
-
 /// What the origin's answer comes to.
 pub(super) enum Fetched<RB, E> {
     /// It may be stored.
     Storable(Response<RB>, Box<Stored>),
-    /// What is stored is still good.
-    Good(Arc<Object>),
+    /// What is stored is still good. What came with that may be for this request alone.
+    Good { object: Arc<Object>, is_shared: bool },
     /// The origin failed, and what is stored may stand in.
     Failed(Arc<Object>, Failure),
     /// It is not to be stored.
@@ -113,10 +106,19 @@ impl Shared {
                     validate = false;
                     continue;
                 }
-                let stored = policy.refresh(found.stored(), &asked.parts, &head, sent, received);
-                let renewed = self.store.renew(&asked.ticket, &asked.key, found, stored.clone());
+                let Refreshed { stored, keep } =
+                    policy.refresh(found.stored(), &asked.parts, &head, sent, received);
+                let renewed = match keep {
+                    Keep::Replace => self.store.renew(&asked.ticket, &asked.key, found, stored.clone()),
+                    Keep::Leave => None,
+                    Keep::Remove(_) => {
+                        self.store.discard(&asked.key, found);
+                        None
+                    }
+                };
                 // What was purged in the meantime is still for those who asked before.
-                return Fetched::Good(renewed.unwrap_or_else(|| Arc::new(found.with_head(stored))));
+                let object = renewed.unwrap_or_else(|| Arc::new(found.with_head(stored)));
+                return Fetched::Good { object, is_shared: keep == Keep::Replace };
             }
             let stored = policy.store(&asked.parts, &head, sent, received);
             let response = Response::from_parts(head, rest);
@@ -135,7 +137,15 @@ impl Shared {
         status: StatusCode,
         why: Unstorable,
     ) {
-        if status.is_server_error() || matches!(why, Unstorable::RequestNoStore | Unstorable::Method) {
+        if status.is_server_error()
+            || matches!(
+                why,
+                Unstorable::RequestNoStore
+                    | Unstorable::Method
+                    | Unstorable::UnkeyedInput
+                    | Unstorable::Partial
+            )
+        {
             return;
         }
         if let Some(found) = found

@@ -9,7 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_LENGTH, request, response};
+use http::{
+    Request, Response,
+    header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
+    request, response,
+};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
@@ -23,14 +27,17 @@ use super::{
     store::{Object, Parts},
 };
 
+/// Why a response is not stored: as `Cache-Status` tells it.
+pub(super) const TOO_LARGE: &str = "too-large";
+
 /// What the client gets whose request went to the origin.
 pub(super) enum Told<E> {
     /// The head as the origin sent it. The body comes as it does to everybody.
     Head(Box<response::Parts>, Arc<Growing>),
     /// What all get.
     Shared(Head),
-    /// An answer for this client only.
-    Own(Box<Response<Body>>),
+    /// An answer for this client only, and why it is not stored.
+    Own(Box<Response<Body>>, &'static str),
     Error(E),
 }
 
@@ -80,14 +87,21 @@ impl Lead {
                 if length.is_some_and(|length| length > self.shared.max_object) {
                     self.shared.mark_unshared(&self.asked.key);
                     self.writer.decline(Declined::Unshared);
-                    return tell(Told::Own(Box::new(Response::from_parts(head, Body::passing(body)))));
+                    return tell(Told::Own(
+                        Box::new(Response::from_parts(head, Body::passing(body))),
+                        TOO_LARGE,
+                    ));
                 }
                 let growing = Arc::new(Growing { stored: *stored, length });
                 self.announce(Head::Growing(Arc::clone(&growing)), length);
                 tell(Told::Head(Box::new(head), Arc::clone(&growing)));
                 self.pump(body, &growing.stored, None).await;
             }
-            Fetched::Good(object) => {
+            Fetched::Good { object, is_shared: false } => {
+                self.writer.decline(Declined::Unshared);
+                tell(Told::Shared(Head::Good(object)));
+            }
+            Fetched::Good { object, is_shared: true } => {
                 if object.stored().ttl(self.shared.now()) <= 0 {
                     // Whoever waited has to ask for itself.
                     self.shared.mark_unshared(&self.asked.key);
@@ -107,7 +121,7 @@ impl Lead {
                 let failed = response.status().is_server_error();
                 self.shared.note_unshared(&self.asked, found.as_ref(), response.status(), why);
                 self.writer.decline(if failed { Declined::Failed } else { Declined::Unshared });
-                tell(Told::Own(Box::new(response.map(Body::passing))));
+                tell(Told::Own(Box::new(response.map(Body::passing)), why.as_str()));
             }
             Fetched::Error(error) => {
                 self.writer.decline(Declined::Failed);
@@ -178,18 +192,16 @@ impl Lead {
             None => Some(Parts::whole(chunks)),
             Some(part) => {
                 let came = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-                let end = part.range.start.saturating_add(came);
-                // Some origins count the last byte wrong, and only that.
-                let length = match part.complete {
-                    Some(complete) if part.range.end == complete => Some(end.min(complete)),
-                    _ if end != part.range.end => return,
-                    complete => complete,
-                };
-                Parts::part(part.range.start, chunks, length)
+                // A body whose end only its own end tells may have been cut off.
+                let is_complete = part.range.end.checked_sub(part.range.start) == Some(came);
+                is_complete.then(|| Parts::part(part.range.start, chunks, part.complete)).flatten()
             }
         };
         let Some(mut body) = body else { return };
         let mut stored = stored.clone();
+        if let Some(length) = body.length() {
+            stored.set_length(length);
+        }
         if let Some(old) = old
             && let Some(before) = old.parts()
             && let Some(combined) = self.shared.policy(parts).combine(old.stored(), &stored)
@@ -211,5 +223,8 @@ pub(super) fn declared(head: &response::Parts, body: &impl http_body::Body) -> O
 pub(super) fn in_background(parts: &request::Parts) -> request::Parts {
     let mut parts = parts.clone();
     parts.method = http::Method::GET;
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+        parts.headers.remove(name);
+    }
     parts
 }

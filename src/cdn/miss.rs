@@ -3,11 +3,7 @@
 use std::{error::Error, future::pending, panic, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderName, Method, Request, Response, StatusCode,
-    header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE},
-    request,
-};
+use http::{HeaderName, Method, Request, Response, StatusCode, request};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
@@ -15,11 +11,11 @@ use super::{
     Body,
     answer::{Served, is_special},
     body::{Growing, Head},
-    fetch::{Asked, Fetched, send, vary},
+    fetch::{Asked, Fetched, send},
     fill::{Declined, Entered, Reader},
     handle::Shared,
     key::Key,
-    lead::{Lead, Told, declared, in_background},
+    lead::{Lead, TOO_LARGE, Told, declared, in_background},
     policy::{CacheStatus, Failure, Forward, HeadUpdate, Reuse, Stored, Why},
     store::{Lookup, Mark, Object},
 };
@@ -71,7 +67,11 @@ impl Shared {
         };
         // What the origin answers to conditions, and to `HEAD`, is nothing for others.
         let is_own = request.method == Method::HEAD || is_special(&request.headers);
-        let company = if company == Company::Any && is_own { Company::Follow } else { company };
+        let company = match company {
+            _ if self.policy(request).refuses_to_store(request) => Company::Alone,
+            Company::Any if is_own => Company::Follow,
+            company => company,
+        };
         Look::Miss(Missing { forward, found: None, company })
     }
 
@@ -96,10 +96,12 @@ impl Shared {
                 let forward = if why == Why::Request { Forward::Request } else { Forward::Stale };
                 // What is never fresh answers nobody but who asked, so nobody should wait for it.
                 let is_never_fresh = stored.ttl(now).saturating_add_unsigned(stored.age(now)) <= 0;
-                let company = if request.method == Method::HEAD {
-                    Company::Follow
-                } else if is_never_fresh || !object.is_whole() {
+                let is_own =
+                    request.method == Method::HEAD || !stored.has_validator() && is_special(&request.headers);
+                let company = if is_never_fresh || !object.is_whole() || policy.refuses_to_store(request) {
                     Company::Alone
+                } else if is_own {
+                    Company::Follow
                 } else {
                     Company::Any
                 };
@@ -278,7 +280,7 @@ where
                         // It is for this very request, and cannot answer it; nor would another one.
                         return self.alone(missing).await;
                     }
-                    names = vary(stored);
+                    names = stored.varies_on().cloned().collect();
                 }
                 Err(Declined::Unshared) => return self.alone(missing).await,
                 Err(Declined::Failed) => failures += 1,
@@ -325,20 +327,22 @@ where
     ) -> Result<Response<Body>, S::Error> {
         let Self { shared, service, asked, body } = self;
         let (tell, told) = oneshot::channel();
-        let had = missing.found.is_some();
+        let is_ours = missing.found.as_ref().is_some_and(|found| found.stored().has_validator());
         let task = tokio::spawn(lead.run(service, body, missing.found, Some(tell)));
         let status = CacheStatus { fwd: Some(missing.forward), ..CacheStatus::default() };
         match told.await {
             Ok(Told::Head(head, growing)) => {
                 let status = CacheStatus { fwd_status: Some(head.status), stored: true, ..status };
-                Ok(shared.begun(*head, &growing, reader, had.then_some(&asked.parts), status))
+                Ok(shared.begun(*head, &growing, reader, is_ours.then_some(&asked.parts), status))
             }
             Ok(Told::Shared(head)) => {
                 let (object, status) = shared.told_of(&head, status);
                 let age = object.stored().age(shared.now());
                 Ok(shared.answer(&object, &asked.parts, age, status).unwrap_or_else(|| shared.lost(status)))
             }
-            Ok(Told::Own(response)) => Ok(shared.own(*response, status)),
+            Ok(Told::Own(response, why)) => {
+                Ok(shared.own(*response, CacheStatus { detail: Some(why), ..status }))
+            }
             Ok(Told::Error(error)) => Err(error),
             Err(_) => match task.await {
                 Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
@@ -367,11 +371,11 @@ where
         let fetched = self.shared.fetch(&mut self.service, &self.asked, body, found.clone()).await;
         match fetched {
             Fetched::Storable(response, stored) => {
-                let request = found.is_some().then(|| Arc::clone(&self.asked));
-                let request = request.as_ref().map(|asked| &asked.parts);
+                let is_ours = found.as_ref().is_some_and(|found| found.stored().has_validator());
+                let request = is_ours.then_some(&self.asked.parts);
                 Ok(self.begin(response, *stored, None, request, status))
             }
-            Fetched::Good(object) => {
+            Fetched::Good { object, .. } => {
                 let (object, status) = self.shared.told_of(&Head::Good(object), status);
                 let age = object.stored().age(self.shared.now());
                 if let Some(response) = self.shared.answer(&object, &self.asked.parts, age, status) {
@@ -390,6 +394,7 @@ where
             }
             Fetched::Pass(response, why) => {
                 self.shared.note_unshared(&self.asked, found.as_ref(), response.status(), why);
+                let status = CacheStatus { detail: Some(why.as_str()), ..status };
                 Ok(self.shared.own(response.map(Body::passing), status))
             }
             Fetched::Error(error) => Err(error),
@@ -408,7 +413,9 @@ where
         let status = CacheStatus { fwd_status: Some(response.status()), stored: true, ..status };
         match self.pump(response, stored, old) {
             Ok((head, growing, reader)) => self.shared.begun(head, &growing, reader, request, status),
-            Err(response) => self.shared.own(response, CacheStatus { stored: false, ..status }),
+            Err(response) => {
+                self.shared.own(response, CacheStatus { stored: false, detail: Some(TOO_LARGE), ..status })
+            }
         }
     }
 
@@ -458,12 +465,9 @@ where
         let gap = first.start..last.end;
 
         let mut parts = asked.parts.clone();
-        // They were evaluated here, and hold.
-        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE] {
-            parts.headers.remove(name);
-        }
-        // To the end it is all the rest: the length may be wrong.
-        old.ask_for(&mut parts.headers, &(gap.start..if gap.end == length { u64::MAX } else { gap.end }));
+        // The client's conditions were evaluated here, and hold. All the rest is asked for as such: the length may be wrong.
+        let until = if gap.end == length { u64::MAX } else { gap.end };
+        old.ask_for(&mut parts.headers, &(gap.start..until));
         let sent = shared.now();
         let response = send(&mut self.service, Request::from_parts(parts.clone(), B::default())).await?;
         let received = shared.now();
@@ -481,12 +485,15 @@ where
                 Ok(new) => self.begin(response, new, None, Some(&asked.parts), status),
                 Err(why) => {
                     shared.note_unshared(&asked, Some(object), response.status(), why);
+                    let status = CacheStatus { detail: Some(why.as_str()), ..status };
                     shared.own(response.map(Body::passing), status)
                 }
             }));
         }
         let Ok(new) = new else { return Ok(None) };
-        let (Some(part), Some(both)) = (new.part(), policy.combine(old, &new)) else { return Ok(None) };
+        let (Some(part), Some(both)) = (new.part().cloned(), policy.combine(old, &new)) else {
+            return Ok(None);
+        };
         if part.range.start > gap.start || part.range.end < gap.end {
             return Ok(None);
         }

@@ -77,12 +77,12 @@ where
         let forward = shared.policy(&parts).bypasses(&parts);
         // A body makes a `GET` mean something else than its URL says (RFC 9110, section 9.3.1).
         let has_body = !body.is_end_stream();
-        let key = shared.store.keys().of(&parts).ok().filter(|_| forward.is_some() || !has_body);
+        let key = shared.store.keys().of(&parts).ok();
         let key = match (key, forward) {
-            (Some(key), None) => key,
+            (Some(key), None) if !has_body => key,
             (key, forward) => {
-                // An answer to `POST` may be stored, but not one to what asks for another protocol.
-                let key = key.filter(|_| parts.method == Method::POST);
+                // What comes may be stored, unless it depends on the body.
+                let key = key.filter(|_| parts.method == Method::POST || !has_body);
                 let forward = forward.unwrap_or(Forward::Bypass);
                 let passed = pass(Arc::clone(shared), self.inner.clone(), parts, body, key, forward);
                 return ResponseFuture::slow(Box::pin(passed));
