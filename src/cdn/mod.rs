@@ -1,18 +1,34 @@
 //! A shared HTTP cache (RFC 9111).
 
+mod answer;
+mod body;
+mod builder;
+mod fetch;
 mod field;
-#[allow(dead_code, reason = "until the service stands")]
+mod fill;
+mod future;
+mod handle;
 mod key;
+mod layer;
+mod lead;
+mod miss;
+mod pass;
 pub mod policy;
-#[allow(dead_code, reason = "until the service stands")]
 mod purge;
-#[allow(dead_code, reason = "until the service stands")]
+mod service;
 mod stats;
-#[allow(dead_code, reason = "until the service stands")]
 mod store;
 
 pub use self::{
+    body::{Body, BodyError},
+    builder::{CdnBuilder, Finish},
+    fill::FillError,
+    future::ResponseFuture,
+    handle::Cdn,
     key::{CacheKey, Unkeyed},
+    layer::CdnLayer,
+    policy::Policy,
     purge::{InvalidPurge, Purge},
+    service::CdnService,
     stats::Stats,
 };
