@@ -18,7 +18,7 @@ impl Stored {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE] {
             headers.remove(name);
         }
-        let range = if missing.end == u64::MAX {
+        let range = if missing.end == u64::MAX || self.length == Some(missing.end) {
             format!("bytes={}-", missing.start)
         } else {
             format!("bytes={}-{}", missing.start, missing.end.saturating_sub(1))

@@ -27,11 +27,11 @@ pub enum Precondition {
 impl Stored {
     /// Evaluates the conditions of a `GET` or `HEAD` request.
     ///
-    /// `If-Match` and `If-Unmodified-Since` are the origin's, and not looked at. With a stored status other than 200 no
+    /// `If-Match` and `If-Unmodified-Since` are the origin's, and not looked at. Where the stored status is no success, no
     /// condition is evaluated (RFC 9110, section 13.2.1).
     pub fn precondition(&self, request: &request::Parts) -> Precondition {
         let headers = &request.headers;
-        if self.status != StatusCode::OK {
+        if !self.status.is_success() {
             return Precondition::Send;
         }
         if headers.contains_key(IF_NONE_MATCH) {

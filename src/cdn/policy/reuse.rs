@@ -102,7 +102,8 @@ impl Policy {
         failure: Failure,
     ) -> Option<u64> {
         let asks = self.request_directives(request);
-        if stored.restraint >= Restraint::Revalidate || asks.no_cache {
+        // One failure is no better than another, and the newer one is true.
+        if stored.restraint >= Restraint::Revalidate || asks.no_cache || stored.status.is_server_error() {
             return None;
         }
         let status = match failure {

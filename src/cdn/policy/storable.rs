@@ -7,7 +7,8 @@ use http::{
 };
 
 use super::{
-    Moment, Part, Policy, Stored, invalidate, selectors::Selectors, status, stored::Draft, terms::Terms,
+    Moment, Part, Policy, Stored, freshness::Lifetime, invalidate, selectors::Selectors, status,
+    stored::Draft, terms::Terms,
 };
 use crate::cdn::field::{cache_control::RequestDirectives, content_range, lines};
 
@@ -145,6 +146,13 @@ impl Policy {
     ) -> Result<(), Unstorable> {
         if request.headers.contains_key(AUTHORIZATION) && !terms.lets_share {
             return Err(Unstorable::Authorization);
+        }
+        // A response must say that it may be stored, or have a status that lets it be.
+        if terms.lifetime == Lifetime::Unknown
+            && !terms.is_public
+            && !status::is_heuristically_cacheable(response.status)
+        {
+            return Err(Unstorable::NoFreshness);
         }
         // "Responses to POST requests are only cacheable when they include explicit freshness information and a Content-Location
         // header field that has the same value as the POST's target URI" (RFC 9110, section 9.3.3).

@@ -214,8 +214,12 @@ impl Stored {
         }
         let is_fresh = self.lifetime > self.initial_age;
         let has_window = !self.stale_while_revalidate.is_zero() || !self.stale_if_error.is_zero();
-        self.restraint < Restraint::NoCache
-            && (is_fresh || has_window && self.restraint < Restraint::Revalidate)
+        match self.restraint {
+            Restraint::None => !self.lifetime.is_zero() || has_window,
+            Restraint::Implied => is_fresh || has_window,
+            Restraint::Revalidate => is_fresh,
+            Restraint::NoCache => false,
+        }
     }
 }
 

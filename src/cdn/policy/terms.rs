@@ -29,6 +29,7 @@ pub(super) enum Restraint {
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) lifetime: Lifetime,
+    pub(super) is_public: bool,
     pub(super) restraint: Restraint,
     pub(super) stale_while_revalidate: Duration,
     pub(super) stale_if_error: Duration,
@@ -76,6 +77,7 @@ impl Policy {
         };
         Ok(Terms {
             lifetime,
+            is_public: directives.public,
             restraint,
             stale_while_revalidate: window(directives.stale_while_revalidate, self.stale_while_revalidate),
             stale_if_error: window(directives.stale_if_error, self.stale_if_error),
