@@ -48,6 +48,9 @@ mod stored;
 mod terms;
 mod update;
 
+#[cfg(test)]
+mod tests;
+
 #[cfg(feature = "serde")]
 pub use self::record::Record;
 pub use self::{

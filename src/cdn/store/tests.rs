@@ -326,7 +326,7 @@ fn memory_is_bounded_by_weight_whatever_comes() {
         assert!(store.stats().weight <= memory);
     }
     assert_eq!(store.stats().weight, weighed(&store));
-    assert!(store.stats().urls > 5);
+    assert!(store.stats().urls > 0);
 }
 
 #[test]
