@@ -47,6 +47,8 @@ pub use headers::ForwardHeaders;
 #[cfg(feature = "http")]
 pub(crate) use headers::without_user;
 #[cfg(feature = "http")]
+pub(crate) use hop::has_coded_body;
+#[cfg(feature = "http")]
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};
 #[cfg(feature = "proxy")]
 pub use interim::{Interim, InterimSender};
