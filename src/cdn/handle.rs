@@ -47,6 +47,7 @@ pub(super) struct Shared {
     pub(super) name: Option<Arc<str>>,
     pub(super) max_object: u64,
     pub(super) hit_for_miss: std::time::Duration,
+    pub(super) max_wait: std::time::Duration,
     pub(super) finish: Finish,
     pub(super) overrides: Option<Override>,
     pub(super) fills: Fills<Key, Arc<Asked>, Head>,
