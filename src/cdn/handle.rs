@@ -80,6 +80,10 @@ impl Cdn {
         self.shared.store.purge(purge);
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         self.shared.store.stats()

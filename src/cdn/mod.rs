@@ -86,7 +86,10 @@ pub use self::{
     key::{CacheKey, Unkeyed},
     layer::CdnLayer,
     policy::Policy,
-    purge::{InvalidPurge, Purge},
+    purge::{InvalidPurge, InvalidToken, Purge, PurgeFuture, PurgeService},
     service::CdnService,
     stats::Stats,
 };
+
+#[cfg(feature = "redis")]
+pub use self::purge::{PurgeRelay, RelayError};

@@ -1,6 +1,16 @@
 //! Taking out what is stored.
 
+mod json;
+mod order;
+#[cfg(feature = "redis")]
+pub(crate) mod relay;
+mod service;
+
 use http::Uri;
+
+#[cfg(feature = "redis")]
+pub use self::relay::{PurgeRelay, RelayError};
+pub use self::service::{InvalidToken, PurgeFuture, PurgeService};
 
 /// What to purge, and how.
 ///
@@ -40,14 +50,14 @@ pub enum InvalidPurge {
     #[error("no URL begins with {0:?}: say \"https://example.com/path\", or \"/path\" for every host")]
     Prefix(String),
     /// No response can have this tag.
-    #[error("{0:?} is no tag: say one, without spaces and commas")]
+    #[error("{0:?} is no tag: say one, without commas")]
     Tag(String),
     /// It is longer than anything that is stored.
     #[error("{0} bytes are too long for a URL or a tag")]
     TooLong(usize),
 }
 
-/// No URL or tag is longer.
+/// No URL, and no tag, is longer.
 const LONGEST: usize = 64 << 10;
 
 impl Purge {
@@ -78,7 +88,7 @@ impl Purge {
                 && !rest.starts_with('/')
                 && !rest.is_empty()
         });
-        let is_clean = prefix.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_clean = !prefix.bytes().any(|byte| byte == b' ' || byte.is_ascii_control());
         if is_clean && (has_host || prefix.starts_with('/')) {
             Ok(Self::hard(What::Prefix(prefix)))
         } else {
@@ -92,9 +102,8 @@ impl Purge {
     /// If no response can have such a tag.
     pub fn tag(tag: impl Into<String>) -> Result<Self, InvalidPurge> {
         let tag = bounded(tag.into())?;
-        if tag.is_empty()
-            || tag.bytes().any(|byte| byte == b',' || byte.is_ascii_whitespace() || byte.is_ascii_control())
-        {
+        let is_clean = tag.trim() == tag && !tag.bytes().any(|byte| byte == b',' || byte.is_ascii_control());
+        if tag.is_empty() || !is_clean {
             return Err(InvalidPurge::Tag(tag));
         }
         Ok(Self::hard(What::Tag(tag)))

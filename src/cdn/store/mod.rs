@@ -9,6 +9,8 @@ mod parts;
 mod purges;
 mod reader;
 
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 use std::{
     sync::{
         Arc,
@@ -28,6 +30,8 @@ use self::{
     purges::{Purges, Target, Verdict},
 };
 pub(crate) use self::{object::Object, parts::Parts, reader::Reader};
+#[cfg(feature = "redis")]
+use super::purge::relay::Outbox;
 use super::{
     key::{CacheKey, Key},
     policy::Stored,
@@ -76,6 +80,8 @@ struct Shared {
     has_wide_keys: AtomicBool,
     commits: AtomicU64,
     counters: Counters,
+    #[cfg(feature = "redis")]
+    outbox: OnceLock<Outbox>,
 }
 
 /// What is stored for a key: the newest first. Never empty.
@@ -135,6 +141,8 @@ impl Store {
             has_wide_keys: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             counters: Counters::default(),
+            #[cfg(feature = "redis")]
+            outbox: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -281,11 +289,33 @@ impl Store {
         self.shared.purge_url(key, false);
     }
 
-    /// Purges what is stored and what is being fetched. What is found or stored from now on is none of it.
+    /// Purges here and, where there are other nodes to be told, everywhere. Others hear of it later.
+    pub(crate) fn purge(&self, purge: &Purge) {
+        self.purge_here(purge);
+        #[cfg(feature = "redis")]
+        if let Some(outbox) = self.shared.outbox.get() {
+            outbox.send(purge.clone(), None);
+        }
+    }
+
+    /// Purges here and everywhere; whether other nodes can hear of it now. `None` if there are none.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn purge_and_tell(&self, purges: &[Purge]) -> Option<bool> {
+        purges.iter().for_each(|purge| self.purge_here(purge));
+        Some(self.shared.outbox.get()?.tell(purges).await)
+    }
+
+    /// Has other nodes told of purges from now on. `false` if that is so already.
+    #[cfg(feature = "redis")]
+    pub(crate) fn set_outbox(&self, outbox: Outbox) -> bool {
+        self.shared.outbox.set(outbox).is_ok()
+    }
+
+    /// Purges what is stored here and what is being fetched. What is found or stored from now on is none of it.
     ///
     /// O(1), and for a prefix O(log n) in the number of prefixes: what is purged gives its memory back when it is met, or evicted,
     /// or by a [sweep](Self::sweep).
-    pub(crate) fn purge(&self, purge: &Purge) {
+    pub(crate) fn purge_here(&self, purge: &Purge) {
         let shared = &*self.shared;
         shared.counters.purges.add(1);
         let soft = purge.is_soft();
