@@ -49,6 +49,9 @@ mod stored;
 mod terms;
 mod update;
 
+#[cfg(test)]
+mod tests;
+
 #[cfg(feature = "serde")]
 pub use self::record::Record;
 pub use self::{
