@@ -84,6 +84,12 @@ impl Cdn {
         &self.shared.store
     }
 
+    /// Takes out what was purged by prefix, tag or all, which otherwise gives its memory back when it is met or evicted. Returns the
+    /// number of URLs. O(n), a few at a time: for a quiet moment after a large purge.
+    pub fn sweep(&self) -> usize {
+        self.shared.store.sweep()
+    }
+
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         self.shared.store.stats()

@@ -118,9 +118,9 @@ impl Shared {
         };
         let counters = self.store.counters();
         if is_stale {
-            counters.stale.add(1)
+            counters.stale.add(1);
         } else {
-            counters.hits.add(1)
+            counters.hits.add(1);
         }
         if matches!(reuse, Reuse::Stale { revalidate: true, .. }) {
             revalidate(Arc::clone(object));
