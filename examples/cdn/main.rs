@@ -66,9 +66,10 @@ async fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     }
     let stop = stop_signal()?;
     if let Some(admin) = &config.admin {
+        let router = admin::router(&gateway.cdn, &admin.token)?;
         let listener = TcpListener::bind(admin.listen).await?;
         println!("statistics and purges on http://{}", listener.local_addr()?);
-        tokio::spawn(admin::serve(listener, gateway.cdn.clone(), admin.token.clone()));
+        tokio::spawn(admin::serve(listener, router));
     }
     let server = server::run(listener, gateway.proxy, &config, stop);
     if is_tour {

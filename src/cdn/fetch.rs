@@ -85,6 +85,7 @@ impl Shared {
                 Ok(_) => None,
             };
             if let (Some(found), Some(failure)) = (&found, failure)
+                && self.holds(found, &asked.parts)
                 && policy.on_failure(found.stored(), &asked.parts, received, failure).is_some()
             {
                 return Fetched::Failed(Arc::clone(found), failure);
@@ -137,7 +138,16 @@ impl Shared {
         status: StatusCode,
         why: Unstorable,
     ) {
+        // Answers to conditions and ranges say nothing about those to other requests.
+        let is_special = matches!(
+            status,
+            StatusCode::NOT_MODIFIED
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::PRECONDITION_FAILED
+                | StatusCode::RANGE_NOT_SATISFIABLE
+        );
         if status.is_server_error()
+            || is_special
             || matches!(
                 why,
                 Unstorable::RequestNoStore

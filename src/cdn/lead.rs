@@ -46,6 +46,8 @@ pub(super) struct Lead {
     pub(super) shared: Arc<Shared>,
     pub(super) asked: Arc<Asked>,
     pub(super) writer: Writer<Head>,
+    /// What becomes of it when nobody reads.
+    pub(super) finish: Finish,
 }
 
 impl Drop for Lead {
@@ -132,7 +134,7 @@ impl Lead {
 
     /// Gives the head to all who wait.
     pub(super) fn announce(&self, head: Head, length: Option<u64>) {
-        let go_on = match self.shared.finish {
+        let go_on = match self.finish {
             Finish::Always => true,
             Finish::KnownLength => length.is_some(),
             Finish::Never => false,

@@ -4,19 +4,22 @@ use std::{error::Error, future::pending, ops::Range, panic, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode, request};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tower_service::Service;
 
 use super::{
-    Body,
+    Body, Finish,
     answer::{Served, is_special},
     body::{Growing, Head},
     fetch::{Asked, Fetched, send},
-    fill::{Declined, Entered, Reader},
+    fill::{Declined, Entered, Reader, Writer},
     handle::Shared,
     key::Key,
     lead::{Lead, TOO_LARGE, Told, declared, in_background},
-    policy::{CacheStatus, Failure, Forward, HeadUpdate, Reuse, Stored, Why},
+    policy::{CacheStatus, Failure, Forward, HeadUpdate, Moment, Reuse, Stored, Why},
     store::{Lookup, Mark, Object},
 };
 
@@ -68,7 +71,7 @@ impl Shared {
     ) -> Look {
         let now = self.now();
         let (forward, company) = match self.store.lookup(key, &request.headers, now.instant) {
-            Lookup::Found(object, mark) => return self.judge(request, &object, mark, revalidate),
+            Lookup::Found(object, mark) => return self.judge(request, &object, mark, now, revalidate),
             Lookup::HitForMiss => (Forward::Miss, Company::Alone),
             Lookup::UriMiss => (Forward::UriMiss, Company::Any),
             Lookup::VaryMiss => (Forward::VaryMiss, Company::Any),
@@ -89,9 +92,10 @@ impl Shared {
         request: &request::Parts,
         object: &Arc<Object>,
         mark: Mark,
+        now: Moment,
         revalidate: impl FnOnce(Arc<Object>),
     ) -> Look {
-        let (now, stored) = (self.now(), object.stored());
+        let stored = object.stored();
         let policy = self.policy(request);
         let reuse = match mark {
             Mark::Live => policy.reuse(stored, request, now),
@@ -122,9 +126,9 @@ impl Shared {
         };
         let counters = self.store.counters();
         if is_stale {
-            counters.stale.add(1)
+            counters.stale.add(1);
         } else {
-            counters.hits.add(1)
+            counters.hits.add(1);
         }
         if matches!(reuse, Reuse::Stale { revalidate: true, .. }) {
             revalidate(Arc::clone(object));
@@ -208,7 +212,8 @@ impl Shared {
         }
         let asked = self.ask(in_background(request), key.clone());
         if let Some((asked, writer)) = self.fills.begin_alone(key, going_on, asked) {
-            let lead = Lead { shared: Arc::clone(self), asked, writer };
+            // Nobody reads what is fetched in the background.
+            let lead = Lead { shared: Arc::clone(self), asked, writer, finish: Finish::Always };
             tokio::spawn(lead.run(service(), B::default(), Some(object), None));
         }
     }
@@ -242,7 +247,8 @@ where
         if missing.found.is_none() {
             let Asked { parts, key, .. } = &*self.asked;
             if let Some((object, mark)) = self.shared.store.recall(key, &parts.headers).await {
-                match self.shared.judge(parts, &object, mark, |object| self.revalidate(object)) {
+                let now = self.shared.now();
+                match self.shared.judge(parts, &object, mark, now, |object| self.revalidate(object)) {
                     Look::Hit(response) => return Ok(response),
                     Look::Miss(instead) => missing = instead,
                 }
@@ -251,7 +257,10 @@ where
         if self.shared.policy(&self.asked.parts).only_if_cached(&self.asked.parts) {
             return Ok(self.shared.nothing_cached());
         }
-        self.shared.count_forward(missing.forward);
+        if self.shared.max_wait.is_zero() {
+            missing.company = Company::Alone;
+        }
+        let deadline = Instant::now() + self.shared.max_wait;
         let (mut failures, mut variants, mut names) = (0, 0, Vec::new());
         loop {
             let reader = match missing.company {
@@ -264,17 +273,23 @@ where
                     Entered::Full => return self.alone(missing).await,
                     Entered::Follow(reader) => reader,
                     Entered::Lead(_, writer, reader) => {
-                        let lead =
-                            Lead { shared: Arc::clone(&self.shared), asked: Arc::clone(&self.asked), writer };
-                        // It may have been stored since.
-                        match self.look() {
+                        let lead = self.lead_with(writer);
+                        // It may have been stored since, or something else that changes how to go.
+                        missing = match self.look() {
                             Look::Hit(response) => return Ok(response),
-                            Look::Miss(missing) => return self.lead(lead, reader, missing).await,
-                        }
+                            Look::Miss(missing) if missing.company == Company::Any => {
+                                return self.lead(lead, reader, missing).await;
+                            }
+                            Look::Miss(missing) => missing,
+                        };
+                        continue;
                     }
                 },
             };
-            match reader.head().await {
+            let Ok(head) = timeout_at(deadline, reader.head()).await else {
+                return self.alone(missing).await;
+            };
+            match head {
                 Ok(head) => {
                     if let Some(response) = self.shared.follow(&head, reader, &self.asked, missing.forward) {
                         return Ok(response);
@@ -313,6 +328,11 @@ where
         self.shared.revalidate(|| self.service.clone(), parts, key, object);
     }
 
+    fn lead_with(&self, writer: Writer<Head>) -> Lead {
+        let (shared, asked) = (Arc::clone(&self.shared), Arc::clone(&self.asked));
+        Lead { finish: shared.finish, shared, asked, writer }
+    }
+
     fn fills_follow(&self, names: &[HeaderName]) -> Option<Reader<Head>> {
         let suits =
             |other: &Arc<Asked>, head: Option<&Head>| self.shared.suits(&self.asked, names, other, head);
@@ -322,7 +342,7 @@ where
     fn fills_enter(&self, names: &[HeaderName]) -> Entered<Arc<Asked>, Head> {
         let suits =
             |other: &Arc<Asked>, head: Option<&Head>| self.shared.suits(&self.asked, names, other, head);
-        let go_on = self.shared.finish != super::Finish::Never;
+        let go_on = self.shared.finish != Finish::Never;
         self.shared.fills.enter(&self.asked.key, go_on, suits, Arc::clone(&self.asked))
     }
 
@@ -340,6 +360,7 @@ where
         let status = CacheStatus { fwd: Some(missing.forward), ..CacheStatus::default() };
         match told.await {
             Ok(Told::Head(head, growing)) => {
+                shared.count_forward(missing.forward);
                 let status = CacheStatus { fwd_status: Some(head.status), stored: true, ..status };
                 Ok(shared.begun(*head, &growing, reader, is_ours.then_some(&asked.parts), status))
             }
@@ -349,9 +370,13 @@ where
                 Ok(shared.answer(&object, &asked.parts, age, status).unwrap_or_else(|| shared.lost(status)))
             }
             Ok(Told::Own(response, why)) => {
+                shared.count_forward(missing.forward);
                 Ok(shared.own(*response, CacheStatus { detail: Some(why), ..status }))
             }
-            Ok(Told::Error(error)) => Err(error),
+            Ok(Told::Error(error)) => {
+                shared.count_forward(missing.forward);
+                Err(error)
+            }
             Err(_) => match task.await {
                 Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
                 // The runtime is being shut down.
@@ -376,13 +401,19 @@ where
                 others = Some(object);
             } else {
                 match self.complete(&object, status).await? {
-                    Some(response) => return Ok(response),
+                    Some(response) => {
+                        self.shared.count_forward(missing.forward);
+                        return Ok(response);
+                    }
                     None => self.shared.store.discard(&self.asked.key, &object),
                 }
             }
         }
         let body = std::mem::take(&mut self.body);
         let fetched = self.shared.fetch(&mut self.service, &self.asked, body, found.clone()).await;
+        if !matches!(fetched, Fetched::Good { .. } | Fetched::Failed(..)) {
+            self.shared.count_forward(missing.forward);
+        }
         match fetched {
             Fetched::Storable(response, stored) => {
                 let is_ours = found.as_ref().is_some_and(|found| found.stored().has_validator());
@@ -448,7 +479,7 @@ where
         match reader {
             Some(reader) if length.is_none_or(|length| length <= self.shared.max_object) => {
                 let growing = Arc::new(Growing { stored, length });
-                let lead = Lead { shared: Arc::clone(&self.shared), asked: Arc::clone(&self.asked), writer };
+                let lead = self.lead_with(writer);
                 lead.announce(Head::Growing(Arc::clone(&growing)), length);
                 let task = Arc::clone(&growing);
                 tokio::spawn(async move { lead.pump(body, &task.stored, old).await });
@@ -553,6 +584,7 @@ where
                 return Ok(response);
             }
         }
+        shared.count_forward(missing.forward);
         let (mut head, body) = answer?.into_parts();
         if let Some(change) = &shared.overrides {
             change(parts, &mut head);

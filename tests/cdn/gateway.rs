@@ -116,8 +116,13 @@ async fn every_setting_can_be_set() {
     let addr = gateway.line("listening on http://").await;
     assert!(ask(&addr, "GET / HTTP/1.1\r\n").await.ends_with("hello"));
     let admin = gateway.line("statistics and purges on http://").await;
-    let denied = ask(&admin, "GET /stats HTTP/1.1\r\n").await;
+    let stats = ask(&admin, "GET /stats HTTP/1.1\r\n").await;
+    assert!(stats.contains("\"misses\":1"), "{stats}");
+    let denied = ask(&admin, "PURGE / HTTP/1.1\r\n").await;
     assert!(denied.starts_with("HTTP/1.1 401 "), "{denied}");
+    let token = "authorization: Bearer replace-me-by-something-random";
+    let purged = ask(&admin, &format!("PURGE / HTTP/1.1\r\n{token}\r\n")).await;
+    assert!(purged.starts_with("HTTP/1.1 200 "), "{purged}");
 }
 
 #[tokio::test]

@@ -275,6 +275,50 @@ async fn a_fetch_begun_before_a_purge_is_neither_stored_nor_joined() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    for (wait, seconds, fetches) in [(5, 6, 3), (0, 1, 3), (30, 10, 1)] {
+        let origin = Origin::new(|seen| async move {
+            sleep(Duration::from_secs(if seen.number == 1 { 10 } else { 1 })).await;
+            Ok(answer(200, &[("cache-control", "max-age=60")], "hello"))
+        });
+        let cdn = Cdn::builder(1 << 20).max_wait(Duration::from_secs(wait)).build();
+        let client = Client::new(&cdn, &origin);
+        let first = tokio::spawn({
+            let client = client.clone();
+            async move { client.get("/a").await }
+        });
+        yield_now().await;
+        let before = Instant::now();
+        all(&client, 2, "/a").await;
+        assert_eq!((before.elapsed().as_secs(), origin.count()), (seconds, fetches));
+        assert_eq!(first.await.unwrap().text(), "hello");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_on_conditions_does_not_keep_others_apart() {
+    let origin = Origin::new(|seen| async move {
+        sleep(Duration::from_secs(1)).await;
+        let headers = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let is_same = seen.header("if-none-match").is_some();
+        Ok(if is_same { answer(304, &headers, "") } else { answer(200, &headers, "hello") })
+    });
+    let client = Client::new(&cdn(), &origin);
+    let condition = || with("/a", &[("if-none-match", "\"a\"")]);
+    assert_eq!(client.send(condition()).await.status, 304);
+    let plain = tokio::spawn({
+        let client = client.clone();
+        async move { all(&client, 10, "/a").await }
+    });
+    yield_now().await;
+    yield_now().await;
+    // It is answered from what the others fetch.
+    assert_eq!(client.send(condition()).await.status, 304);
+    assert!(plain.await.unwrap().iter().all(|got| got.text() == "hello"));
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_too_large_passes_through() {
     let origin = Origin::new(|seen| async move {
         if seen.path == "/known" {

@@ -133,8 +133,8 @@ impl<K: Hash + Eq + Clone, T: Clone, H> Fills<K, T, H> {
 }
 
 fn follow<T, H>(fills: &[(T, Fill<H>)], suits: impl Fn(&T, Option<&H>) -> bool) -> Option<Reader<H>> {
-    let open = fills.iter().filter(|(request, fill)| fill.is_open(|head| suits(request, head)));
-    open.filter_map(|(_, fill)| fill.join()).next()
+    let mut open = fills.iter().filter(|(request, fill)| fill.is_open(|head| suits(request, head)));
+    open.find_map(|(_, fill)| fill.join())
 }
 
 impl<K: Hash + Eq + Clone, T: Clone, H> fmt::Debug for Fills<K, T, H> {

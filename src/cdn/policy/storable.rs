@@ -7,7 +7,7 @@ use http::{
 };
 
 use super::{
-    Moment, Part, Policy, Stored, freshness::Lifetime, invalidate, selectors::Selectors, status,
+    Moment, Part, Policy, Stored, extension, freshness::Lifetime, invalidate, selectors::Selectors, status,
     stored::Draft, terms::Terms,
 };
 use crate::{
@@ -56,6 +56,9 @@ pub enum Unstorable {
     /// method or path.
     #[error("unkeyed-input")]
     UnkeyedInput,
+    /// The media type does not fit the ending of the path.
+    #[error("deception")]
+    Deception,
     /// The fields of the response are too many bytes.
     #[error("head-too-large")]
     HeadTooLarge,
@@ -77,6 +80,7 @@ impl Unstorable {
             Self::Partial => "partial",
             Self::Framing => "framing",
             Self::UnkeyedInput => "unkeyed-input",
+            Self::Deception => "deception",
             Self::HeadTooLarge => "head-too-large",
         }
     }
@@ -116,6 +120,9 @@ impl Policy {
         }
         if head_size(&response.headers) > self.max_head {
             return Err(Unstorable::HeadTooLarge);
+        }
+        if self.checks_extensions && extension::contradicts(request, response) {
+            return Err(Unstorable::Deception);
         }
         let part = part(request, response)?;
         let terms = self.terms(response.status, &response.headers, received)?;

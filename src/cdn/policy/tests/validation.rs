@@ -52,6 +52,7 @@ fn rfc9111_section_4_3_4_a_304_is_about_what_it_names() {
     assert!(is_about(&[tag], &[tag]) && is_about(&[("etag", "W/\"1\"")], &[("etag", "W/\"1\"")]));
     assert!(is_about(&[tag], &[]) && is_about(&[("last-modified", &old)], &[("last-modified", &old)]));
     assert!(is_about(&[tag, ("last-modified", &old)], &[tag, ("last-modified", &other)]));
+    assert!(is_about(&[tag], &[("etag", "W/\"1\"")]) && !is_about(&[("etag", "W/\"1\"")], &[tag]));
     assert!(!is_about(&[tag], &[("etag", "\"2\"")]) && !is_about(&[("last-modified", &old)], &[tag]));
     assert!(!is_about(&[("last-modified", &old)], &[("last-modified", &other)]));
     let stored = scene.stored(&[tag]);
