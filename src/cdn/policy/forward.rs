@@ -64,6 +64,11 @@ impl Policy {
         is_for_origin.then_some(Forward::Bypass)
     }
 
+    /// Whether nothing that comes of a request may be stored, because the client says so (`no-store`).
+    pub fn refuses_to_store(&self, request: &request::Parts) -> bool {
+        self.request_directives(request).no_store
+    }
+
     /// Whether the request says `only-if-cached`: what cannot be answered from the cache is answered with 504 (RFC 9111, section 5.2.1.7).
     pub fn only_if_cached(&self, request: &request::Parts) -> bool {
         self.obeys_clients && RequestDirectives::read(&request.headers).only_if_cached

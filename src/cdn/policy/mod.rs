@@ -32,6 +32,7 @@
 mod cache_status;
 mod combine;
 mod condition;
+mod extension;
 mod forward;
 mod freshness;
 mod invalidate;

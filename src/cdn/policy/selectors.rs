@@ -47,6 +47,10 @@ impl Selectors {
         self.fields.iter().all(|field| field.matches(request, self.language.as_deref()))
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|field| &field.name)
+    }
+
     pub(super) fn weight(&self) -> usize {
         let value = |value: &Value| 2 * value.normal.len();
         let field = |field: &Selector| size_of::<Selector>() + field.value.as_ref().map_or(0, value);

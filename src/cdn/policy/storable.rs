@@ -7,7 +7,7 @@ use http::{
 };
 
 use super::{
-    Moment, Part, Policy, Stored, freshness::Lifetime, invalidate, selectors::Selectors, status,
+    Moment, Part, Policy, Stored, extension, freshness::Lifetime, invalidate, selectors::Selectors, status,
     stored::Draft, terms::Terms,
 };
 use crate::cdn::field::{cache_control::RequestDirectives, content_range, lines};
@@ -50,6 +50,9 @@ pub enum Unstorable {
     /// method or path.
     #[error("unkeyed-input")]
     UnkeyedInput,
+    /// The media type does not fit the ending of the path.
+    #[error("deception")]
+    Deception,
     /// The fields of the response are too many bytes.
     #[error("head-too-large")]
     HeadTooLarge,
@@ -70,6 +73,7 @@ impl Unstorable {
             Self::NoFreshness => "no-freshness",
             Self::Partial => "partial",
             Self::UnkeyedInput => "unkeyed-input",
+            Self::Deception => "deception",
             Self::HeadTooLarge => "head-too-large",
         }
     }
@@ -106,6 +110,9 @@ impl Policy {
         }
         if head_size(&response.headers) > self.max_head {
             return Err(Unstorable::HeadTooLarge);
+        }
+        if self.checks_extensions && extension::contradicts(request, response) {
+            return Err(Unstorable::Deception);
         }
         let part = part(request, response)?;
         let terms = self.terms(response.status, &response.headers, received)?;

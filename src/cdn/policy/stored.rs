@@ -127,6 +127,11 @@ impl Stored {
         self.selectors.select(request)
     }
 
+    /// The fields of requests that it was chosen by: what `Vary` names.
+    pub fn varies_on(&self) -> impl Iterator<Item = &HeaderName> {
+        self.selectors.names()
+    }
+
     /// Which part of the representation the response brought, if not all of it.
     pub fn part(&self) -> Option<&Part> {
         self.part.as_ref()
