@@ -359,7 +359,8 @@ impl Disk {
             let damaged = || io::Error::from(io::ErrorKind::InvalidData);
             let mut file = fs::File::open(&filing.place.path)?;
             let tail = file::read_tail(&mut file)?;
-            if tail.head.key().as_ref() != Some(&filing.key) {
+            // Another tail than the one that was filed is as good as none.
+            if tail.head.key().as_ref() != Some(&filing.key) || tail.file != filing.length {
                 return Err(damaged());
             }
             let stored = Stored::from_record(tail.head.record, now).ok_or_else(damaged)?;
@@ -398,7 +399,7 @@ impl Disk {
             Content::File(body) => {
                 let tail = file::append(&body.place.path, head, (&body.sums, body.length), began)?;
                 let filing = self.filing_at(key.clone(), &tail, Arc::clone(&body.place));
-                return Ok(Written { filing, body: body.clone() });
+                return Ok(Written { filing, body: body.clone(), is_new: false });
             }
         };
         let length = parts.length().filter(|_| parts.is_whole()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -420,7 +421,7 @@ impl Disk {
         let tail = write().inspect_err(|_: &io::Error| _ = fs::remove_file(&draft))?;
         let filing = self.filing(key.clone(), &tail, path);
         let body = FileBody { place: Arc::clone(&filing.place), length: tail.body, sums: tail.sums };
-        Ok(Written { filing, body })
+        Ok(Written { filing, body, is_new: true })
     }
 
     /// Lets an object that was written be found.
@@ -442,11 +443,15 @@ impl Disk {
 pub(super) struct Written {
     filing: Filing,
     body: FileBody,
+    is_new: bool,
 }
 
 impl Written {
+    /// Removes it. A body that had another head before is that one's to remove.
     pub(super) fn discard(self) {
-        self.filing.doom();
+        if self.is_new {
+            self.filing.doom();
+        }
     }
 
     /// The body, if it is not worth its memory.
