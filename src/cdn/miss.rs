@@ -98,17 +98,17 @@ impl Shared {
             Reuse::Stale { age, .. } => (age, true),
             Reuse::Validate(why) => {
                 let forward = if why == Why::Request { Forward::Request } else { Forward::Stale };
-                // What is never fresh answers nobody but who asked, so nobody should wait for it.
-                let is_never_fresh = stored.ttl(now).saturating_add_unsigned(stored.age(now)) <= 0;
+                // What never was fresh answers nobody but who asked, so nobody should wait for it.
                 let is_own =
                     request.method == Method::HEAD || !stored.has_validator() && is_special(&request.headers);
-                let company = if is_never_fresh || !object.is_whole() || policy.refuses_to_store(request) {
-                    Company::Alone
-                } else if is_own {
-                    Company::Follow
-                } else {
-                    Company::Any
-                };
+                let company =
+                    if !stored.was_ever_fresh() || !object.is_whole() || policy.refuses_to_store(request) {
+                        Company::Alone
+                    } else if is_own {
+                        Company::Follow
+                    } else {
+                        Company::Any
+                    };
                 return Look::Miss(Missing { forward, found: Some(Arc::clone(object)), company });
             }
         };
@@ -198,12 +198,13 @@ impl Shared {
         RB: http_body::Body<Data = Bytes> + Send + 'static,
         RB::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let going_on = |other: &Arc<Asked>, _: Option<&Head>| object.stored().selects(&other.parts.headers);
-        if self.fills.follow(key, going_on).is_some() {
+        let is_for_it = |other: &Arc<Asked>| object.stored().selects(&other.parts.headers);
+        // Most who come find that it is going on.
+        if self.fills.contains(key, is_for_it) {
             return;
         }
         let asked = self.ask(in_background(request), key.clone());
-        if let Some((asked, writer)) = self.fills.begin_alone(key, going_on, asked) {
+        if let Some((asked, writer)) = self.fills.begin_alone(key, is_for_it, asked) {
             // Nobody reads what is fetched in the background.
             let lead = Lead { shared: Arc::clone(self), asked, writer, finish: Finish::Always };
             tokio::spawn(lead.run(service(), B::default(), Some(object), None));
