@@ -1,6 +1,6 @@
 //! Requests that cannot be answered from memory at once.
 
-use std::{error::Error, future::pending, panic, sync::Arc};
+use std::{error::Error, future::pending, ops::Range, panic, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode, request};
@@ -41,6 +41,14 @@ pub(super) struct Missing {
     /// What may be validated, or completed.
     found: Option<Arc<Object>>,
     company: Company,
+}
+
+/// What is missing of the bytes that a request asks for.
+struct Gap {
+    /// Of the whole.
+    length: u64,
+    wanted: Range<u64>,
+    gap: Range<u64>,
 }
 
 /// With whom a request goes to the origin.
@@ -385,15 +393,21 @@ where
         }
         let status = CacheStatus { fwd: Some(missing.forward), ..CacheStatus::default() };
         let mut found = missing.found;
+        // Other parts of what is asked for, to which this one is added.
+        let mut others = None;
         if missing.forward == Forward::Partial
             && let Some(object) = found.take()
         {
-            match self.complete(&object, status).await? {
-                Some(response) => {
-                    self.shared.count_forward(missing.forward);
-                    return Ok(response);
+            if self.gap(&object).is_none() {
+                others = Some(object);
+            } else {
+                match self.complete(&object, status).await? {
+                    Some(response) => {
+                        self.shared.count_forward(missing.forward);
+                        return Ok(response);
+                    }
+                    None => self.shared.store.discard(&self.asked.key, &object),
                 }
-                None => self.shared.store.discard(&self.asked.key, &object),
             }
         }
         let body = std::mem::take(&mut self.body);
@@ -405,7 +419,7 @@ where
             Fetched::Storable(response, stored) => {
                 let is_ours = found.as_ref().is_some_and(|found| found.stored().has_validator());
                 let request = is_ours.then_some(&self.asked.parts);
-                Ok(self.begin(response, *stored, None, request, status))
+                Ok(self.begin(response, *stored, others, request, status))
             }
             Fetched::Good { object, .. } => {
                 let (object, status) = self.shared.told_of(&Head::Good(object), status);
@@ -479,6 +493,15 @@ where
         }
     }
 
+    /// Which bytes are asked for, and which of them are missing. `None` if that are all of them, or cannot be told.
+    fn gap(&self, object: &Object) -> Option<Gap> {
+        let length = object.length()?;
+        let wanted = Served::new(object.stored(), Some(length), &self.asked.parts, 0)?.bytes?;
+        let missing = object.missing(wanted.clone());
+        let gap = missing.first()?.start..missing.last()?.end;
+        (gap != wanted).then_some(Gap { length, wanted, gap })
+    }
+
     /// Asks for the bytes that are missing. `None` if that is no use: the whole request has to be sent.
     async fn complete(
         &mut self,
@@ -488,13 +511,8 @@ where
         let shared = Arc::clone(&self.shared);
         let asked = Arc::clone(&self.asked);
         let policy = shared.policy(&asked.parts);
-        let (old, length) = (object.stored(), object.length());
-        let Some(length) = length else { return Ok(None) };
-        let wanted = Served::new(old, Some(length), &asked.parts, 0).and_then(|served| served.bytes);
-        let Some(wanted) = wanted else { return Ok(None) };
-        let missing = object.missing(wanted.clone());
-        let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return Ok(None) };
-        let gap = first.start..last.end;
+        let old = object.stored();
+        let Some(Gap { length, wanted, gap }) = self.gap(object) else { return Ok(None) };
 
         let mut parts = asked.parts.clone();
         // The client's conditions were evaluated here, and hold. All the rest is asked for as such: the length may be wrong.

@@ -39,7 +39,7 @@ pub struct Stored {
     pub(super) is_heuristic: bool,
     pub(super) restraint: Restraint,
     pub(super) stale_while_revalidate: Duration,
-    pub(super) stale_if_error: Duration,
+    pub(super) stale_if_error: Option<Duration>,
     pub(super) is_immutable: bool,
     pub(super) date: Seconds,
     pub(super) last_modified: Option<Seconds>,
@@ -218,7 +218,8 @@ impl Stored {
             return true;
         }
         let is_fresh = self.lifetime > self.initial_age;
-        let has_window = !self.stale_while_revalidate.is_zero() || !self.stale_if_error.is_zero();
+        let has_window = !self.stale_while_revalidate.is_zero()
+            || self.stale_if_error.is_some_and(|window| !window.is_zero());
         match self.restraint {
             Restraint::None => !self.lifetime.is_zero() || has_window,
             Restraint::Implied => is_fresh || has_window,
