@@ -1,7 +1,7 @@
 //! The client's conditions, answered from a stored response (RFC 9110, section 13; RFC 9111, section 4.3.2).
 
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{
         AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
         IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
@@ -12,6 +12,7 @@ use http::{
 use super::Stored;
 use crate::cdn::field::{
     date::DateField,
+    delta,
     entity_tag::{EntityTag, if_none_match},
 };
 
@@ -82,7 +83,7 @@ impl Stored {
         if headers.contains_key(ETAG) {
             headers.remove(LAST_MODIFIED);
         }
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, delta::to_value(age));
         (StatusCode::NOT_MODIFIED, headers)
     }
 }

@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::Stored;
-use crate::cdn::field::range::ByteRange;
+use crate::cdn::field::{delta, range::ByteRange};
 
 /// A part of a representation, as a `Content-Range` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Stored {
             headers.insert(CONTENT_RANGE, value);
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end.saturating_sub(range.start)));
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, delta::to_value(age));
         (StatusCode::PARTIAL_CONTENT, headers)
     }
 
@@ -105,7 +105,7 @@ impl Stored {
             headers.insert(CONTENT_RANGE, value);
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, delta::to_value(age));
         (StatusCode::RANGE_NOT_SATISFIABLE, headers)
     }
 }

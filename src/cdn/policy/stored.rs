@@ -105,6 +105,8 @@ impl Draft {
         if let Some(length) = length {
             stored.set_length(length);
         }
+        // Room in the index for a field or two: clones then need not hash all names again.
+        stored.headers.reserve(2);
         stored
     }
 }
@@ -185,7 +187,7 @@ impl Stored {
     /// The head as it is sent on a hit with the whole body.
     pub fn head(&self, age: u64) -> (StatusCode, HeaderMap) {
         let mut headers = self.headers.clone();
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, delta::to_value(age));
         (self.status, headers)
     }
 
