@@ -24,7 +24,7 @@ use super::{
     fetch::{Asked, Fetched},
     fill::{Declined, FillError, Writer},
     handle::Shared,
-    policy::Stored,
+    policy::{Failure, Stored},
     store::{Object, Parts},
 };
 
@@ -38,8 +38,10 @@ pub(super) const TOO_LARGE: &str = "too-large";
 pub(super) enum Told<E> {
     /// The head as the origin sent it. The body comes as it does to everybody.
     Head(Box<response::Parts>, Arc<Growing>),
-    /// What all get.
-    Shared(Head),
+    /// What is stored is still good.
+    Good(Arc<Object>),
+    /// The origin failed, and what is stored may stand in.
+    Failed(Arc<Object>, Failure),
     /// An answer for this client only, and why it is not stored.
     Own(Box<Response<Body>>, &'static str),
     Error(E),
@@ -107,20 +109,18 @@ impl Lead {
             }
             Fetched::Good { object, is_shared: false } => {
                 self.writer.decline(Declined::Unshared);
-                tell(Told::Shared(Head::Good(object)));
+                tell(Told::Good(object));
             }
             Fetched::Good { object, is_shared: true } => {
-                let head = Head::Good(object);
-                self.announce(head.clone(), None);
+                self.announce(Head::Good(Arc::clone(&object)), None);
                 self.writer.end(Ok(None));
-                tell(Told::Shared(head));
+                tell(Told::Good(object));
             }
             Fetched::Failed(object, failure) => {
                 is_failed = true;
-                let head = Head::Failed(object, failure);
-                self.announce(head.clone(), None);
+                self.announce(Head::Failed(Arc::clone(&object), failure), None);
                 self.writer.end(Ok(None));
-                tell(Told::Shared(head));
+                tell(Told::Failed(object, failure));
             }
             Fetched::Pass(response, why) => {
                 is_failed = self.shared.note_unshared(&self.asked, found.as_ref(), response.status(), why);

@@ -109,3 +109,30 @@ async fn a_part_is_validated_before_it_is_used_again() {
     assert_eq!((whole.status, whole.text()), (200, WHOLE));
     assert_eq!(origin.count(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_has_nothing_of_what_is_asked_for_does_no_harm() {
+    let origin = Origin::new(|seen| async move {
+        Ok(match seen.header("if-none-match") {
+            Some(_) => answer(304, &[("cache-control", "max-age=60")], ""),
+            None if seen.number == 5 => answer(503, &[], "busy"),
+            None => ranged(&seen, "\"a\""),
+        })
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=0-1")])).await;
+    advance(Duration::from_secs(61)).await;
+    let other = client.send(with("/a", &[("range", "bytes=6-8")])).await;
+    assert_eq!((other.status, other.text()), (206, "678"));
+    assert_eq!(origin.count(), 3);
+    let both = client.send(with("/a", &[("range", "bytes=1-1")])).await;
+    assert_eq!((both.status, both.text()), (206, "1"));
+    let last = client.send(with("/a", &[("range", "bytes=7-7")])).await;
+    assert_eq!((last.status, last.text(), origin.count()), (206, "7", 3));
+    // A failure loses nothing of what is there.
+    client.send(with("/a", &[("range", "bytes=4-4")])).await;
+    let failed = client.send(with("/a", &[("range", "bytes=8-9")])).await;
+    assert_eq!(failed.status, 503);
+    let rest = client.send(with("/a", &[("range", "bytes=8-8")])).await;
+    assert_eq!((rest.status, origin.count()), (206, 5));
+}
