@@ -20,7 +20,7 @@ use tower::{Service, service_fn};
 
 use crate::stage::HOST;
 
-const HISTORIES: u64 = 300;
+const HISTORIES: u64 = 150;
 const STEPS: usize = 60;
 
 const PATHS: [&str; 3] = ["/a", "/a?b", "/c"];
