@@ -337,6 +337,35 @@ fn requests_that_may_be_something_else_poison_nothing() {
 }
 
 #[test]
+fn rfc9211_section_2_what_the_cache_did_is_told_behind_what_others_did() {
+    let scene = Scene::new();
+    let told = |pairs: Fields| {
+        let stored = scene.stored(&[&[("cache-control", "max-age=60")], pairs].concat());
+        let (_, head) = stored.head_with(7, HeaderValue::from_static("us; hit"));
+        assert_eq!(text(&head, "age"), Some("7"));
+        let name = HeaderName::from_static("cache-status");
+        assert_eq!(stored.head(7).1.get_all(&name).iter().count(), pairs.len());
+        assert_eq!(stored.header(&name).is_some(), !pairs.is_empty());
+        head.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[]), ["us; hit"]);
+    assert_eq!(
+        told(&[("cache-status", "a; hit"), ("cache-status", "b; hit")]),
+        ["a; hit", "b; hit", "us; hit"]
+    );
+    let stored = scene.stored(&[("cache-control", "max-age=60"), ("etag", "\"1\"")]);
+    let refreshed = scene.refresh(&stored, &[], &[]).stored;
+    for (_, head) in [
+        refreshed.head(0),
+        refreshed.not_modified(0),
+        refreshed.part_head(&(0..1), None, 0),
+        refreshed.unsatisfiable_head(1, 0),
+    ] {
+        assert_eq!(text(&head, "cache-status"), None);
+    }
+}
+
+#[test]
 fn heads_are_bounded() {
     let scene = Scene::with(Policy::new().max_head(1000));
     let long = "x".repeat(1000);
