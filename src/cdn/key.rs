@@ -330,8 +330,20 @@ impl Key {
     }
 
     /// All of it. What differs here is another key.
+    #[cfg(test)]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// All of it, where the path begins, and where the URL ends.
+    #[cfg(feature = "disk")]
+    pub(crate) fn to_parts(&self) -> (&[u8], u32, u32) {
+        (&self.bytes, self.path, self.url)
+    }
+
+    #[cfg(feature = "disk")]
+    pub(crate) fn from_parts(bytes: Bytes, path: u32, url: u32) -> Option<Self> {
+        (path <= url && url as usize <= bytes.len()).then_some(Self { bytes, path, url })
     }
 
     /// Whether there is more in it than a URL.

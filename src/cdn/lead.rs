@@ -211,7 +211,7 @@ impl Lead {
         if let Some(length) = body.length() {
             stored.set_length(length);
         }
-        if let Some(old) = old
+        if let Some(old) = old.filter(|_| stored.part().is_some())
             && let Some(before) = old.parts()
             && let Some(combined) = self.shared.policy(parts).combine(old.stored(), &stored)
             && let Some(both) = before.combine(&body)

@@ -96,3 +96,6 @@ pub use self::{
 
 #[cfg(feature = "redis")]
 pub use self::purge::{PurgeRelay, RelayError};
+
+#[cfg(feature = "disk")]
+pub use self::store::DiskStore;

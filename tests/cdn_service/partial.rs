@@ -66,14 +66,24 @@ async fn parts_are_stored_combined_and_completed() {
     assert_eq!(origin.seen()[1].header("range"), Some("bytes=5-6"));
     assert_eq!(origin.seen()[1].header("if-range"), Some("\"a\""));
 
-    // There are gaps on both sides: one range covers them.
+    client.send(with("/a", &[("range", "bytes=0-1")])).await;
     let whole = client.get("/a").await;
     assert_eq!((whole.status, whole.text(), whole.header("content-length")), (200, WHOLE, Some("10")));
-    assert_eq!(origin.seen()[2].header("range"), Some("bytes=0-"));
+    assert_eq!(origin.seen()[3].header("range"), Some("bytes=7-"));
     let hit = client.get("/a").await;
     assert_eq!((hit.status, hit.text()), (200, WHOLE));
     assert!(hit.cache().contains("hit"));
-    assert_eq!(origin.count(), 3);
+    assert_eq!(origin.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_gaps_on_both_sides_all_is_asked_for() {
+    let origin = origin();
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=2-4")])).await;
+    assert_eq!(client.get("/a").await.text(), WHOLE);
+    assert_eq!(origin.seen()[1].header("range"), None);
+    assert!(client.get("/a").await.cache().contains("hit"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +93,7 @@ async fn parts_of_something_else_are_not_combined() {
         Ok(ranged(&seen, etag))
     });
     let client = Client::new(&cdn(), &origin);
-    client.send(with("/a", &[("range", "bytes=2-4")])).await;
+    client.send(with("/a", &[("range", "bytes=0-4")])).await;
     let whole = client.get("/a").await;
     assert_eq!((whole.status, whole.text(), whole.header("etag")), (200, WHOLE, Some("\"b\"")));
     assert_eq!(origin.seen()[1].header("if-range"), Some("\"a\""));

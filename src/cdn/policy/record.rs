@@ -31,6 +31,27 @@ pub struct Record {
     tags: Vec<Vec<u8>>,
 }
 
+#[cfg(feature = "disk")]
+impl Record {
+    /// The tags that it can be purged by.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.tags.iter().map(Vec::as_slice)
+    }
+
+    /// The same for responses that are chosen by the same values of the same fields.
+    pub(crate) fn variant(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+        for (name, value) in &self.selectors {
+            hash.update(name.as_bytes());
+            hash.update(&[u8::from(value.is_some())]);
+            hash.update(value.as_deref().unwrap_or_default());
+            // In no name, and in no value.
+            hash.update(b"\n");
+        }
+        hash.digest()
+    }
+}
+
 impl Stored {
     /// The form for a disk.
     pub fn to_record(&self, now: Moment) -> Record {
