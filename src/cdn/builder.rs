@@ -155,8 +155,7 @@ impl CdnBuilder {
         self
     }
 
-    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own, and what they bring is
-    /// not stored.
+    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own.
     pub fn max_fetches(mut self, fetches: usize) -> Self {
         self.max_fetches = fetches;
         self

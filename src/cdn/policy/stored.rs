@@ -176,6 +176,11 @@ impl Stored {
         self.lifetime > self.current_age(now)
     }
 
+    /// Whether it could answer a request without validation when it came.
+    pub fn was_ever_fresh(&self) -> bool {
+        self.restraint < Restraint::NoCache && self.lifetime > self.initial_age
+    }
+
     /// For how many seconds the response is still fresh; negative since it is stale.
     pub fn ttl(&self, now: Moment) -> i64 {
         let seconds =
