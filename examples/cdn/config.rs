@@ -1,8 +1,14 @@
 //! The command line and the configuration file. Everything is checked as it is read.
 
-use std::{net::SocketAddr, path::Path, str::FromStr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
-use buttress::cdn::{CacheKey, Cdn, Policy, policy::SetCookie};
+use buttress::cdn::{CacheKey, Cdn, DiskStore, Policy, policy::SetCookie};
 use hyper::http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -90,7 +96,18 @@ struct Cache {
     memory: u64,
     #[serde(deserialize_with = "size")]
     max_object: u64,
+    #[serde(deserialize_with = "span")]
+    max_wait: Duration,
     name: String,
+    disk: Option<Disk>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Disk {
+    path: PathBuf,
+    #[serde(deserialize_with = "size")]
+    size: u64,
 }
 
 /// What of a request tells its response from others.
@@ -118,6 +135,7 @@ struct Rules {
     stale_while_revalidate: Option<Span>,
     stale_if_error: Option<Span>,
     stale_if_unreachable: Option<Span>,
+    check_extensions: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -181,7 +199,13 @@ impl Default for Health {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { memory: 256 << 20, max_object: 64 << 20, name: "buttress".to_owned() }
+        Self {
+            memory: 256 << 20,
+            max_object: 64 << 20,
+            max_wait: Duration::from_secs(30),
+            name: "buttress".to_owned(),
+            disk: None,
+        }
     }
 }
 
@@ -193,9 +217,10 @@ impl Config {
     }
 
     /// The cache as it is told to be.
-    pub(crate) fn cdn(&self) -> Cdn {
-        let Cache { memory, max_object, name } = &self.cache;
-        let mut cdn = Cdn::builder(*memory).max_object_size(*max_object).name(name.as_str());
+    pub(crate) async fn cdn(&self) -> io::Result<Cdn> {
+        let Cache { memory, max_object, max_wait, name, disk } = &self.cache;
+        let mut cdn = Cdn::builder(*memory).max_object_size(*max_object);
+        cdn = cdn.max_wait(*max_wait).name(name.as_str());
         cdn = cdn.policy(self.policy.policy()).key(self.key.key());
         for Route { prefix, cache_control, policy } in &self.route {
             if let Some(rules) = policy {
@@ -211,7 +236,10 @@ impl Config {
                 });
             }
         }
-        cdn.build()
+        Ok(match disk {
+            Some(Disk { path, size }) => cdn.build_on(DiskStore::open(path, *size).await?),
+            None => cdn.build(),
+        })
     }
 }
 
@@ -247,6 +275,9 @@ impl Rules {
         }
         if let Some(obeys) = self.client_directives {
             policy = policy.client_directives(obeys);
+        }
+        if let Some(checks) = self.check_extensions {
+            policy = policy.check_extensions(checks);
         }
         if let Some(cookies) = self.set_cookie {
             policy = policy.set_cookie(match cookies {

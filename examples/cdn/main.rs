@@ -57,7 +57,7 @@ async fn run(mut config: Config) -> Result<(), Box<dyn Error>> {
     if is_tour {
         config.origin = vec![tour::origin().await?];
     }
-    let gateway = stack::build(&config)?;
+    let gateway = stack::build(&config).await?;
     let listener = TcpListener::bind(config.listen).await?;
     let addr = listener.local_addr()?;
     println!("listening on http://{addr}");

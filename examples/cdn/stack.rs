@@ -35,7 +35,7 @@ pub(crate) struct Gateway {
 }
 
 /// Puts the blocks together.
-pub(crate) fn build(config: &Config) -> Result<Gateway, Box<dyn Error>> {
+pub(crate) async fn build(config: &Config) -> Result<Gateway, Box<dyn Error>> {
     let upstream = Upstream::builder()
         .preserve_host(config.preserve_host)
         .connect_timeout(config.timeouts.connect)
@@ -50,7 +50,7 @@ pub(crate) fn build(config: &Config) -> Result<Gateway, Box<dyn Error>> {
         let told = monitor.on_change(|change| eprintln!("{change}"));
         Ok::<_, Box<dyn Error>>(told.start(&cluster, HttpCheck::new(&health.path)?)?)
     });
-    let cdn = config.cdn();
+    let cdn = config.cdn().await?;
     let proxy = Proxy::new(cdn.service(Balance::http(cluster, RoundRobin)));
     Ok(Gateway { proxy, cdn, _monitor: monitor.transpose()? })
 }

@@ -24,6 +24,13 @@ impl Gateway {
         Self { child, lines }
     }
 
+    async fn stop(&mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        assert!(ended.success());
+    }
+
     /// The rest of the next line that begins like this.
     async fn line(&mut self, prefix: &str) -> String {
         let wait = async {
@@ -89,10 +96,34 @@ async fn it_stands_in_front_of_an_origin_and_stops_when_told() {
     let second = ask(&addr, "GET / HTTP/1.1\r\n").await;
     assert!(second.starts_with("HTTP/1.1 200 ") && second.contains("; hit"), "{second}");
 
-    let pid = gateway.child.id().unwrap().to_string();
-    Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-    let ended = timeout(PATIENCE, gateway.child.wait()).await.expect("it ends").unwrap();
-    assert!(ended.success());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_on_disk_survives_a_restart() {
+    let origin =
+        origin("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 5\r\n\r\nhello").await;
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cdn-restart");
+    fs::remove_dir_all(&folder).ok();
+    let file = folder.with_extension("toml");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\n[[origin]]\nurl = \"http://{origin}\"\n[cache.disk]\npath = {folder:?}\nsize = \"1GiB\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    for found in ["fwd=uri-miss", "; hit"] {
+        let mut gateway = Gateway::start(&["--config", file.to_str().unwrap()]);
+        let addr = gateway.line("listening on http://").await;
+        let answer = ask(&addr, "GET / HTTP/1.1\r\n").await;
+        assert!(answer.contains(found) && answer.ends_with("hello"), "{answer}");
+        let written = async {
+            while fs::read_dir(folder.join("objects")).unwrap().next().is_none() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, written).await.expect("it is written to disk");
+        gateway.stop().await;
+    }
+    fs::remove_dir_all(&folder).ok();
 }
 
 #[tokio::test]
@@ -109,6 +140,9 @@ async fn every_setting_can_be_set() {
     let origin = origin("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await;
     // What is not said holds by default: said, it must be understood too.
     let text = text.replace("#= ", "").replace("http://127.0.0.1:9000", &format!("http://{origin}"));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cdn-store");
+    let text = text.replace("# [cache.disk]", "[cache.disk]").replace("# size =", "size =");
+    let text = text.replace("# path = \"/var/cache/buttress\"", &format!("path = {folder:?}"));
     let text = text.replace(":8080\"", ":0\"").replace(":8081\"", ":0\"");
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cdn.toml");
     fs::write(&file, text).unwrap();
