@@ -78,6 +78,13 @@ impl Shared {
         Some(self.finish(served.head, body, status))
     }
 
+    /// Whether all that a request asks for is here.
+    #[allow(clippy::unused_self, reason = "reads like its neighbours")]
+    pub(super) fn holds(&self, object: &Object, request: &request::Parts) -> bool {
+        let served = Served::new(object.stored(), object.length(), request, 0);
+        served.is_some_and(|it| it.bytes.is_none_or(|bytes| object.missing(bytes).is_empty()))
+    }
+
     /// The answer from what is on its way. `None` if the client is better off on its own.
     pub(super) fn answer_growing(
         &self,

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::time::{Clock, TokioClock};
 
+/// Long enough, and no instant overflows.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A function that changes what the origin answers.
 pub(super) type Override = Arc<dyn Fn(&request::Parts, &mut response::Parts) + Send + Sync>;
 
@@ -57,6 +60,7 @@ pub struct CdnBuilder {
     clock: Arc<dyn Clock>,
     name: Option<Arc<str>>,
     hit_for_miss: Duration,
+    max_wait: Duration,
     finish: Finish,
     overrides: Option<Override>,
     max_fetches: usize,
@@ -74,6 +78,7 @@ impl CdnBuilder {
             clock: Arc::new(TokioClock),
             name: Some("buttress".into()),
             hit_for_miss: Duration::from_secs(10),
+            max_wait: Duration::from_secs(30),
             finish: Finish::default(),
             overrides: None,
             max_fetches: 10_000,
@@ -137,14 +142,20 @@ impl CdnBuilder {
         self
     }
 
+    /// How long a request waits for the answer to another one of the same URL before it goes to the origin itself (default: 30
+    /// seconds). With zero, requests are not collapsed.
+    pub fn max_wait(mut self, time: Duration) -> Self {
+        self.max_wait = time;
+        self
+    }
+
     /// What becomes of a fetch that nobody wants any more (default: it goes on if its length is known).
     pub fn finish(mut self, finish: Finish) -> Self {
         self.finish = finish;
         self
     }
 
-    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own, and what they bring is
-    /// not stored.
+    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own.
     pub fn max_fetches(mut self, fetches: usize) -> Self {
         self.max_fetches = fetches;
         self
@@ -197,6 +208,7 @@ impl CdnBuilder {
             clock: self.clock,
             name: self.name,
             hit_for_miss: self.hit_for_miss,
+            max_wait: self.max_wait.min(FOREVER),
             finish: self.finish,
             overrides: self.overrides,
             fills: Fills::new(self.max_fetches, in_flight),

@@ -47,6 +47,7 @@ pub(super) struct Shared {
     pub(super) name: Option<Arc<str>>,
     pub(super) max_object: u64,
     pub(super) hit_for_miss: std::time::Duration,
+    pub(super) max_wait: std::time::Duration,
     pub(super) finish: Finish,
     pub(super) overrides: Option<Override>,
     pub(super) fills: Fills<Key, Arc<Asked>, Head>,
@@ -87,6 +88,12 @@ impl Cdn {
 
     pub(super) fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Takes out what was purged by prefix, tag or all, which otherwise gives its memory back when it is met or evicted. Returns the
+    /// number of URLs. O(n), a few at a time: for a quiet moment after a large purge.
+    pub fn sweep(&self) -> usize {
+        self.shared.store.sweep()
     }
 
     /// What the cache has done so far, and what it holds.

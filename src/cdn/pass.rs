@@ -82,7 +82,7 @@ where
     // What it invalidates is older than what it brings.
     let asked = if invalidated { shared.ask(asked.parts.clone(), asked.key.clone()) } else { asked };
     let growing = Arc::new(Growing { stored, length });
-    let lead = Lead { shared: Arc::clone(&shared), asked, writer };
+    let lead = Lead { shared: Arc::clone(&shared), asked, writer, finish: shared.finish };
     lead.announce(Head::Growing(Arc::clone(&growing)), length);
     tokio::spawn(async move { lead.pump(body, &growing.stored, None).await });
     let status = CacheStatus { stored: true, ..status };

@@ -153,7 +153,7 @@ async fn uncacheable_urls_are_not_serialised() {
 async fn what_is_never_fresh_is_not_serialised() {
     let origin = Origin::new(|seen| async move {
         sleep(Duration::from_secs(1)).await;
-        let headers = [("cache-control", "no-cache"), ("etag", "\"a\"")];
+        let headers = [("cache-control", "max-age=60, no-cache"), ("etag", "\"a\"")];
         let is_same = seen.header("if-none-match").is_some();
         Ok(if is_same { answer(304, &headers, "") } else { answer(200, &headers, "hello") })
     });
@@ -192,6 +192,21 @@ async fn a_failure_is_for_who_asked_and_the_next_one_tries() {
         }
     }
     assert_eq!((failed, origin.count()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_is_overloaded_is_asked_by_few_at_once() {
+    let origin = Origin::new(|seen| async move {
+        sleep(Duration::from_secs(1)).await;
+        Ok(match seen.number {
+            1 => answer(503, &[], "busy"),
+            _ => answer(200, &[("cache-control", "max-age=60")], "hello"),
+        })
+    });
+    let client = Client::new(&cdn(), &origin);
+    let got = all(&client, 100, "/a").await;
+    assert_eq!(got.iter().filter(|got| got.status == 503).count(), 1);
+    assert_eq!(origin.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,6 +287,50 @@ async fn a_fetch_begun_before_a_purge_is_neither_stored_nor_joined() {
     second.await.unwrap();
     assert!(client.get("/a").await.cache().contains("hit"));
     assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    for (wait, seconds, fetches) in [(5, 6, 3), (0, 1, 3), (30, 10, 1)] {
+        let origin = Origin::new(|seen| async move {
+            sleep(Duration::from_secs(if seen.number == 1 { 10 } else { 1 })).await;
+            Ok(answer(200, &[("cache-control", "max-age=60")], "hello"))
+        });
+        let cdn = Cdn::builder(1 << 20).max_wait(Duration::from_secs(wait)).build();
+        let client = Client::new(&cdn, &origin);
+        let first = tokio::spawn({
+            let client = client.clone();
+            async move { client.get("/a").await }
+        });
+        yield_now().await;
+        let before = Instant::now();
+        all(&client, 2, "/a").await;
+        assert_eq!((before.elapsed().as_secs(), origin.count()), (seconds, fetches));
+        assert_eq!(first.await.unwrap().text(), "hello");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_on_conditions_does_not_keep_others_apart() {
+    let origin = Origin::new(|seen| async move {
+        sleep(Duration::from_secs(1)).await;
+        let headers = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let is_same = seen.header("if-none-match").is_some();
+        Ok(if is_same { answer(304, &headers, "") } else { answer(200, &headers, "hello") })
+    });
+    let client = Client::new(&cdn(), &origin);
+    let condition = || with("/a", &[("if-none-match", "\"a\"")]);
+    assert_eq!(client.send(condition()).await.status, 304);
+    let plain = tokio::spawn({
+        let client = client.clone();
+        async move { all(&client, 10, "/a").await }
+    });
+    yield_now().await;
+    yield_now().await;
+    // It is answered from what the others fetch.
+    assert_eq!(client.send(condition()).await.status, 304);
+    assert!(plain.await.unwrap().iter().all(|got| got.text() == "hello"));
+    assert_eq!(origin.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

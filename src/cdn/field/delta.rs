@@ -1,6 +1,8 @@
 //! Whole seconds: `delta-seconds` and `Age` (RFC 9111, sections 1.2.2 and 5.1).
 
-use http::{HeaderMap, header::AGE};
+use std::io::Write;
+
+use http::{HeaderMap, HeaderValue, header::AGE};
 
 use super::{lines, list::members};
 
@@ -15,6 +17,16 @@ pub(crate) fn parse(text: &[u8]) -> Option<u64> {
     }
     let digit = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
     Some(text.iter().fold(0, digit).min(MOST))
+}
+
+/// A number of seconds, as it is written in a field.
+pub(crate) fn to_value(seconds: u64) -> HeaderValue {
+    let mut digits = [0; 20];
+    let mut rest = &mut digits[..];
+    // The longest has 20 digits. By way of the stack it is one allocation instead of two.
+    let _ = write!(rest, "{seconds}");
+    let left = rest.len();
+    HeaderValue::from_bytes(&digits[..digits.len() - left]).unwrap_or_else(|_| HeaderValue::from(seconds))
 }
 
 /// The `Age` of a response; 0 if it has none, or none that is valid.
@@ -47,6 +59,13 @@ mod tests {
         assert_eq!(parse(&[b'9'; 400]), Some(MOST));
         for bad in ["", "-1", "+1", "1.0", "1e3", " 1", "1 ", "0x10", "1;a=b", "a1", "1a", "'1'", "\"1\""] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_written_as_digits() {
+        for seconds in [0, 7, 60, MOST, u64::MAX] {
+            assert_eq!(to_value(seconds), seconds.to_string());
         }
     }
 

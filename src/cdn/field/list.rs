@@ -2,8 +2,9 @@
 
 /// The members of one line of a list, without the whitespace around them. Empty ones are left out.
 ///
-/// A comma in a quoted string separates nothing. A quoted string that does not end is none: from its quote on, every comma
-/// separates, and [`is_broken`](Self::is_broken) says so.
+/// A comma in a quoted string separates nothing. Quotes that are not a whole argument or member are no quoted string: they
+/// may not end, or stand in the midst of something. From there on every comma separates, and [`is_broken`](Self::is_broken) says so:
+/// nobody hides a directive behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Members<'l> {
     rest: &'l [u8],
@@ -26,7 +27,7 @@ impl Members<'_> {
         if !self.is_broken {
             match comma_outside_quotes(self.rest) {
                 Ok(comma) => return comma,
-                Err(Unterminated) => self.is_broken = true,
+                Err(Broken) => self.is_broken = true,
             }
         }
         self.rest.iter().position(|b| *b == b',')
@@ -54,20 +55,40 @@ impl<'l> Iterator for Members<'l> {
     }
 }
 
-struct Unterminated;
+struct Broken;
 
-fn comma_outside_quotes(line: &[u8]) -> Result<Option<usize>, Unterminated> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, byte) in line.iter().enumerate() {
+fn comma_outside_quotes(line: &[u8]) -> Result<Option<usize>, Broken> {
+    let mut at = 0;
+    let mut before = b',';
+    while let Some(byte) = line.get(at) {
         match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            b',' if !is_quoted => return Ok(Some(at)),
-            _ => {}
+            b',' => return Ok(Some(at)),
+            b'"' => {
+                let end = at + quoted(&line[at..]).ok_or(Broken)?;
+                let next = line[end..].trim_ascii_start().first();
+                if !matches!(before, b',' | b'=') || !matches!(next, None | Some(b',' | b';')) {
+                    return Err(Broken);
+                }
+                at = end;
+                continue;
+            }
+            b' ' | b'\t' => {}
+            _ => before = *byte,
         }
+        at += 1;
     }
-    if is_quoted { Err(Unterminated) } else { Ok(None) }
+    Ok(None)
+}
+
+/// How long the quoted string is that a text begins with.
+fn quoted(text: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    let end = text.iter().skip(1).position(|byte| {
+        let ends = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        ends
+    })?;
+    Some(end + 2)
 }
 
 #[cfg(test)]
@@ -93,7 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_string_without_an_end_hides_nothing() {
+    fn quotes_that_are_no_quoted_string_hide_nothing() {
+        for line in [
+            "a=\"x, no-store",
+            "a\"x, no-store, \"",
+            "a=\", no-store, b=\"x\"",
+            "\"x\"y, no-store",
+            "a=\"x\"\", no-store, \"",
+            "a=\"\\\", no-store",
+            "a=\"x\" \", no-store, \"",
+        ] {
+            let mut list = members(line.as_bytes());
+            assert!(list.any(|member| member == b"no-store") && list.is_broken(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_string_without_an_end_is_split() {
         let mut list = members(br#"a="x, no-store"#);
         assert_eq!(list.next().unwrap(), br#"a="x"#);
         assert_eq!(list.next().unwrap(), b"no-store");

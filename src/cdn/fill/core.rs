@@ -149,7 +149,7 @@ impl<H> Core<H> {
         })
     }
 
-    /// A reader goes. Wakes the writer if that was the last one.
+    /// A reader goes. The writer is woken if that makes room, or was the last one.
     pub(super) fn leave(&mut self, id: usize) -> Option<Waker> {
         let Slot::Taken(place) = mem::replace(self.readers.get_mut(id)?, Slot::Free) else { return None };
         self.free.push(id);
@@ -159,7 +159,7 @@ impl<H> Core<H> {
         if self.present == 0 {
             self.abandoned |= !self.go_on || !self.keeping;
         }
-        self.writer.take()
+        if self.keeping && !self.abandoned { None } else { self.writer.take() }
     }
 
     /// The head, when it is there.
@@ -353,6 +353,7 @@ impl<H> Core<H> {
 
     fn stop_keeping(&mut self) {
         self.keeping = false;
+        self.abandoned |= self.present == 0;
         self.trim();
     }
 

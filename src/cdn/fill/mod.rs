@@ -178,7 +178,7 @@ impl<H> Reader<H> {
 impl<H: Clone> Reader<H> {
     /// The head, when it has come.
     pub(crate) async fn head(&self) -> Result<H, Declined> {
-        poll_fn(|cx| self.fill.lock().poll_head(self.id, cx).map(|head| head.cloned())).await
+        poll_fn(|cx| self.fill.lock().poll_head(self.id, cx).map(Result::<&H, Declined>::cloned)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the cache did, told in `Cache-Status` (RFC 9211).
 
-use std::fmt::{self, Write as _};
+use std::io::{self, Write};
 
 use http::{HeaderValue, StatusCode};
 
@@ -41,22 +41,32 @@ impl CacheStatus {
     /// The member for a cache of this name: a token, or else quoted. Characters that cannot stand in a structured field are
     /// left out.
     pub fn value(&self, name: &str) -> HeaderValue {
-        let mut text = String::with_capacity(name.len() + 48);
-        // A `String` takes everything.
-        let _ = self.write(name, &mut text);
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("cache"))
+        // Nearly all fit, and take no memory but that of the value.
+        let mut short = [0; 128];
+        let mut rest = &mut short[..];
+        let fits = self.write(name, &mut rest).is_ok();
+        let left = rest.len();
+        let value = if fits {
+            HeaderValue::from_bytes(&short[..128 - left])
+        } else {
+            let mut long = Vec::new();
+            // A vector takes everything.
+            let _ = self.write(name, &mut long);
+            HeaderValue::from_bytes(&long)
+        };
+        value.unwrap_or_else(|_| HeaderValue::from_static("cache"))
     }
 
-    fn write(&self, name: &str, to: &mut String) -> fmt::Result {
+    fn write(&self, name: &str, to: &mut impl Write) -> io::Result<()> {
         let is_token = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*')
             && name.bytes().all(|b| is_tchar(b) || matches!(b, b':' | b'/'));
         if is_token {
-            to.push_str(name);
+            to.write_all(name.as_bytes())?;
         } else {
-            quote(name, to);
+            quote(name, to)?;
         }
         if self.hit {
-            to.push_str("; hit");
+            to.write_all(b"; hit")?;
         }
         if let Some(fwd) = self.fwd {
             write!(to, "; fwd={}", fwd.as_str())?;
@@ -68,10 +78,10 @@ impl CacheStatus {
             write!(to, "; ttl={ttl}")?;
         }
         if self.stored {
-            to.push_str("; stored");
+            to.write_all(b"; stored")?;
         }
         if self.collapsed {
-            to.push_str("; collapsed");
+            to.write_all(b"; collapsed")?;
         }
         if let Some(detail) = self.detail {
             write!(to, "; detail={detail}")?;
@@ -80,13 +90,13 @@ impl CacheStatus {
     }
 }
 
-fn quote(text: &str, to: &mut String) {
-    to.push('"');
-    for c in text.chars().filter(|c| matches!(c, ' '..='~')) {
-        if matches!(c, '"' | '\\') {
-            to.push('\\');
+fn quote(text: &str, to: &mut impl Write) -> io::Result<()> {
+    to.write_all(b"\"")?;
+    for b in text.bytes().filter(|b| matches!(b, b' '..=b'~')) {
+        if matches!(b, b'"' | b'\\') {
+            to.write_all(b"\\")?;
         }
-        to.push(c);
+        to.write_all(&[b])?;
     }
-    to.push('"');
+    to.write_all(b"\"")
 }

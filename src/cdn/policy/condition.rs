@@ -1,9 +1,9 @@
 //! The client's conditions, answered from a stored response (RFC 9110, section 13; RFC 9111, section 4.3.2).
 
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{
-        AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+        CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
         IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
     },
     request,
@@ -74,7 +74,7 @@ impl Stored {
 
     /// The head of a 304 in place of the stored response: without what describes a content that is not there (RFC 9110, section 15.4.5).
     pub fn not_modified(&self, age: u64) -> (StatusCode, HeaderMap) {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fields(age);
         for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE] {
             headers.remove(name);
         }
@@ -82,7 +82,6 @@ impl Stored {
         if headers.contains_key(ETAG) {
             headers.remove(LAST_MODIFIED);
         }
-        headers.insert(AGE, HeaderValue::from(age));
         (StatusCode::NOT_MODIFIED, headers)
     }
 }

@@ -32,6 +32,7 @@
 mod cache_status;
 mod combine;
 mod condition;
+mod extension;
 mod forward;
 mod freshness;
 mod invalidate;
@@ -47,6 +48,9 @@ mod storable;
 mod stored;
 mod terms;
 mod update;
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "serde")]
 pub use self::record::Record;

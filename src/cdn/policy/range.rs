@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
     request,
 };
 
@@ -81,7 +81,7 @@ impl Stored {
 
     /// The head of a 206 with these bytes. `length` is that of the whole, if known.
     pub fn part_head(&self, range: &Range<u64>, length: Option<u64>, age: u64) -> (StatusCode, HeaderMap) {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fields(age);
         let last = range.end.saturating_sub(1);
         let content_range = match length {
             Some(length) => format!("bytes {}-{last}/{length}", range.start),
@@ -91,13 +91,12 @@ impl Stored {
             headers.insert(CONTENT_RANGE, value);
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end.saturating_sub(range.start)));
-        headers.insert(AGE, HeaderValue::from(age));
         (StatusCode::PARTIAL_CONTENT, headers)
     }
 
     /// The head of a 416, which tells the length (RFC 9110, section 15.5.17).
     pub fn unsatisfiable_head(&self, length: u64, age: u64) -> (StatusCode, HeaderMap) {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fields(age);
         for name in [CONTENT_TYPE, CONTENT_ENCODING, ETAG, LAST_MODIFIED] {
             headers.remove(name);
         }
@@ -105,7 +104,6 @@ impl Stored {
             headers.insert(CONTENT_RANGE, value);
         }
         headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-        headers.insert(AGE, HeaderValue::from(age));
         (StatusCode::RANGE_NOT_SATISFIABLE, headers)
     }
 }

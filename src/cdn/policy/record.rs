@@ -24,7 +24,7 @@ pub struct Record {
     is_heuristic: bool,
     restraint: Restraint,
     stale_while_revalidate: Duration,
-    stale_if_error: Duration,
+    stale_if_error: Option<Duration>,
     is_immutable: bool,
     part: Option<(u64, u64, Option<u64>)>,
     length: Option<u64>,

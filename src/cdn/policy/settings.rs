@@ -24,6 +24,7 @@ pub struct Policy {
     pub(super) stale_if_error: Duration,
     pub(super) stale_if_unreachable: Duration,
     pub(super) max_head: usize,
+    pub(super) checks_extensions: bool,
 }
 
 /// What becomes of responses that set cookies.
@@ -58,6 +59,7 @@ impl Policy {
             stale_if_error: Duration::ZERO,
             stale_if_unreachable: Duration::from_secs(7 * 24 * 60 * 60),
             max_head: 64 * 1024,
+            checks_extensions: false,
         }
     }
 
@@ -133,6 +135,13 @@ impl Policy {
     /// 9111, sections 4.2.4 and 4.3.3; default: a week). What forbids it, such as `must-revalidate`, is obeyed.
     pub fn stale_if_unreachable(mut self, window: Duration) -> Self {
         self.stale_if_unreachable = window;
+        self
+    }
+
+    /// Sets whether responses are refused whose media type does not fit the ending of the path, such as HTML under `/account/x.css`
+    /// (default: no). This guards origins that send `Cache-Control` by the name alone against web cache deception.
+    pub fn check_extensions(mut self, checks_extensions: bool) -> Self {
+        self.checks_extensions = checks_extensions;
         self
     }
 

@@ -7,10 +7,13 @@ use http::{
 };
 
 use super::{
-    Moment, Part, Policy, Stored, freshness::Lifetime, invalidate, selectors::Selectors, status,
+    Moment, Part, Policy, Stored, extension, freshness::Lifetime, invalidate, selectors::Selectors, status,
     stored::Draft, terms::Terms,
 };
-use crate::cdn::field::{cache_control::RequestDirectives, content_range, lines};
+use crate::{
+    cdn::field::{cache_control::RequestDirectives, content_range, lines},
+    forward::{ambiguous_framing, has_coded_body},
+};
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -46,10 +49,16 @@ pub enum Unstorable {
     /// A part of a representation that was not asked for, or is not one range of bytes.
     #[error("partial")]
     Partial,
+    /// The length of the body is stated in two ways, or it is in a transfer coding.
+    #[error("framing")]
+    Framing,
     /// The request has what may change the response and is not part of the cache key: a body, or a field that overrides its
     /// method or path.
     #[error("unkeyed-input")]
     UnkeyedInput,
+    /// The media type does not fit the ending of the path.
+    #[error("deception")]
+    Deception,
     /// The fields of the response are too many bytes.
     #[error("head-too-large")]
     HeadTooLarge,
@@ -69,7 +78,9 @@ impl Unstorable {
             Self::Vary => "vary",
             Self::NoFreshness => "no-freshness",
             Self::Partial => "partial",
+            Self::Framing => "framing",
             Self::UnkeyedInput => "unkeyed-input",
+            Self::Deception => "deception",
             Self::HeadTooLarge => "head-too-large",
         }
     }
@@ -104,8 +115,14 @@ impl Policy {
         if !status::is_storable(response.status) {
             return Err(Unstorable::Status);
         }
+        if ambiguous_framing(&response.headers) || has_coded_body(&response.headers) {
+            return Err(Unstorable::Framing);
+        }
         if head_size(&response.headers) > self.max_head {
             return Err(Unstorable::HeadTooLarge);
+        }
+        if self.checks_extensions && extension::contradicts(request, response) {
+            return Err(Unstorable::Deception);
         }
         let part = part(request, response)?;
         let terms = self.terms(response.status, &response.headers, received)?;

@@ -24,13 +24,18 @@ use crate::{
     forward::HopByHop,
 };
 
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Keeps the place of a member of `Cache-Status`.
+const VACANT: HeaderValue = HeaderValue::from_static("");
+
 /// What is kept of a response besides its body, with everything read that a hit needs.
 ///
 /// An answer of 206 is kept as the head of the whole representation, beside the [part](Self::part) that it brought.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub(super) status: StatusCode,
-    /// Ready to be sent, with an `Age` to be replaced.
+    /// Ready to be sent, with an `Age` and a `Cache-Status` to be replaced.
     pub(super) headers: HeaderMap,
     pub(super) selectors: Selectors,
     pub(super) received: Instant,
@@ -39,7 +44,7 @@ pub struct Stored {
     pub(super) is_heuristic: bool,
     pub(super) restraint: Restraint,
     pub(super) stale_while_revalidate: Duration,
-    pub(super) stale_if_error: Duration,
+    pub(super) stale_if_error: Option<Duration>,
     pub(super) is_immutable: bool,
     pub(super) date: Seconds,
     pub(super) last_modified: Option<Seconds>,
@@ -105,6 +110,8 @@ impl Draft {
         if let Some(length) = length {
             stored.set_length(length);
         }
+        // A member that is put in its place costs a hit far less than one that is appended, for which the clone would have to grow.
+        stored.headers.entry(&CACHE_STATUS).or_insert(VACANT);
         stored
     }
 }
@@ -117,7 +124,7 @@ impl Stored {
 
     /// A field, as it is sent on hits.
     pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.headers.get(name)
+        self.headers.get(name).filter(|value| **value != VACANT || *name != CACHE_STATUS)
     }
 
     /// Whether the fields of a request are those that this response was chosen by (RFC 9111, section 4.1).
@@ -165,6 +172,11 @@ impl Stored {
         self.lifetime > self.current_age(now)
     }
 
+    /// Whether it could answer a request without validation when it came.
+    pub fn was_ever_fresh(&self) -> bool {
+        self.restraint < Restraint::NoCache && self.lifetime > self.initial_age
+    }
+
     /// For how many seconds the response is still fresh; negative since it is stale.
     pub fn ttl(&self, now: Moment) -> i64 {
         let seconds =
@@ -179,9 +191,34 @@ impl Stored {
 
     /// The head as it is sent on a hit with the whole body.
     pub fn head(&self, age: u64) -> (StatusCode, HeaderMap) {
+        (self.status, self.fields(age))
+    }
+
+    /// The same with a member of `Cache-Status`, at less cost than if it were appended afterwards.
+    pub fn head_with(&self, age: u64, cache_status: HeaderValue) -> (StatusCode, HeaderMap) {
         let mut headers = self.headers.clone();
-        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(AGE, delta::to_value(age));
+        if self.tells_of_caches() {
+            headers.append(&CACHE_STATUS, cache_status);
+        } else {
+            headers.insert(&CACHE_STATUS, cache_status);
+        }
         (self.status, headers)
+    }
+
+    /// The fields as they are sent.
+    pub(super) fn fields(&self, age: u64) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.insert(AGE, delta::to_value(age));
+        if !self.tells_of_caches() {
+            headers.remove(&CACHE_STATUS);
+        }
+        headers
+    }
+
+    /// Whether a cache before this one told what it did.
+    fn tells_of_caches(&self) -> bool {
+        self.headers.get(&CACHE_STATUS).is_some_and(|value| *value != VACANT)
     }
 
     /// The tags that it can be purged by, from `Cache-Tag` and `Surrogate-Key`, each once and in order.
@@ -213,7 +250,8 @@ impl Stored {
             return true;
         }
         let is_fresh = self.lifetime > self.initial_age;
-        let has_window = !self.stale_while_revalidate.is_zero() || !self.stale_if_error.is_zero();
+        let has_window = !self.stale_while_revalidate.is_zero()
+            || self.stale_if_error.is_some_and(|window| !window.is_zero());
         match self.restraint {
             Restraint::None => !self.lifetime.is_zero() || has_window,
             Restraint::Implied => is_fresh || has_window,

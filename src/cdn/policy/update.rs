@@ -82,7 +82,9 @@ impl Stored {
         let headers = &not_modified.headers;
         if let Some(tag) = headers.get(ETAG) {
             let tag = EntityTag::of(tag.as_bytes());
-            return self.entity_tag().is_some_and(|ours| ours.matches_weakly(tag));
+            return self.entity_tag().is_some_and(|ours| {
+                if tag.is_strong() { ours.matches_strongly(tag) } else { ours.matches_weakly(tag) }
+            });
         }
         let modified = DateField::read(headers, &LAST_MODIFIED, self.date);
         modified == DateField::Absent || modified.date() == self.last_modified || self.entity_tag().is_some()

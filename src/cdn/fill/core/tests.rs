@@ -154,6 +154,16 @@ fn what_nobody_wants_goes_on_only_if_told() {
 }
 
 #[test]
+fn what_nobody_reads_ends_when_it_cannot_be_kept() {
+    let mut core = core(3, None);
+    core.leave(0);
+    push(&mut core, b"abc");
+    assert_eq!(core.poll_room(&mut cx()), Poll::Ready(true));
+    push(&mut core, b"d");
+    assert_eq!(core.poll_room(&mut cx()), Poll::Ready(false));
+}
+
+#[test]
 fn the_budget_of_all_is_kept_and_given_back() {
     let budget = Budget::new(10);
     let begin = || {
