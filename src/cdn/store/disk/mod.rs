@@ -44,7 +44,7 @@ use crate::{
 /// How many reads may be at the disk at once to find something; others wait.
 const READS: usize = 32;
 /// How many KiB may wait to be written. What finds no room stays in memory only.
-const QUEUE: usize = 64 << 10;
+const QUEUE: u32 = 64 << 10;
 /// Bodies up to this long are brought to memory when they are found.
 const SHORT: u64 = 256 << 10;
 /// How many blocks are read at once.
@@ -209,7 +209,7 @@ impl DiskStore {
             index,
             jobs,
             reads: Arc::new(Semaphore::new(READS)),
-            room: Arc::new(Semaphore::new(QUEUE)),
+            room: Arc::new(Semaphore::new(QUEUE as usize)),
             next: AtomicU64::new(0),
         };
         let disk = Disk(Arc::new(shared));
@@ -359,7 +359,8 @@ impl Disk {
             let damaged = || io::Error::from(io::ErrorKind::InvalidData);
             let mut file = fs::File::open(&filing.place.path)?;
             let tail = file::read_tail(&mut file)?;
-            if tail.head.key().as_ref() != Some(&filing.key) {
+            // Another tail than the one that was filed is as good as none.
+            if tail.head.key().as_ref() != Some(&filing.key) || tail.file != filing.length {
                 return Err(damaged());
             }
             let stored = Stored::from_record(tail.head.record, now).ok_or_else(damaged)?;
@@ -384,9 +385,10 @@ impl Disk {
 
     /// Room for an object that is to be written, if there is some and it is not too long.
     pub(super) fn room(&self, length: u64) -> Option<OwnedSemaphorePermit> {
-        let kib = usize::try_from(length / 1024 + 1).unwrap_or(usize::MAX).min(QUEUE);
-        let is_worth_it = length <= self.0.capacity / 8;
-        let kib = u32::try_from(kib).ok().filter(|_| is_worth_it)?;
+        if length > self.0.capacity / 8 {
+            return None;
+        }
+        let kib = u32::try_from(length / 1024 + 1).unwrap_or(QUEUE).min(QUEUE);
         Arc::clone(&self.0.room).try_acquire_many_owned(kib).ok()
     }
 
@@ -398,7 +400,7 @@ impl Disk {
             Content::File(body) => {
                 let tail = file::append(&body.place.path, head, (&body.sums, body.length), began)?;
                 let filing = self.filing_at(key.clone(), &tail, Arc::clone(&body.place));
-                return Ok(Written { filing, body: body.clone() });
+                return Ok(Written { filing, body: body.clone(), is_new: false });
             }
         };
         let length = parts.length().filter(|_| parts.is_whole()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -420,7 +422,7 @@ impl Disk {
         let tail = write().inspect_err(|_: &io::Error| _ = fs::remove_file(&draft))?;
         let filing = self.filing(key.clone(), &tail, path);
         let body = FileBody { place: Arc::clone(&filing.place), length: tail.body, sums: tail.sums };
-        Ok(Written { filing, body })
+        Ok(Written { filing, body, is_new: true })
     }
 
     /// Lets an object that was written be found.
@@ -430,10 +432,14 @@ impl Disk {
     }
 
     /// Waits until nothing waits to be written or removed.
-    #[cfg(test)]
     pub(super) async fn settle(&self) {
-        let _all = self.0.room.acquire_many(u32::try_from(QUEUE).unwrap()).await;
+        let _all = self.0.room.acquire_many(QUEUE).await;
         self.flush().await;
+    }
+
+    /// How many keys there are, and what their files take.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.0.index.len() as u64, self.0.index.weight())
     }
 }
 
@@ -442,11 +448,15 @@ impl Disk {
 pub(super) struct Written {
     filing: Filing,
     body: FileBody,
+    is_new: bool,
 }
 
 impl Written {
+    /// Removes it. A body that had another head before is that one's to remove.
     pub(super) fn discard(self) {
-        self.filing.doom();
+        if self.is_new {
+            self.filing.doom();
+        }
     }
 
     /// The body, if it is not worth its memory.

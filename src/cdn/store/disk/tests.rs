@@ -399,3 +399,21 @@ proptest! {
         let _ = Duration::ZERO;
     }
 }
+
+#[tokio::test]
+async fn what_is_taken_out_or_replaced_while_it_is_written_is_not_found_on_disk() {
+    let folder = Folder::new();
+    let store = open(&folder).await;
+    let (key, headers) = (key(&store, "/"), parts("/", "").headers);
+    let ticket = store.begin(&key);
+    let object = put(&store, &ticket, "/", "", bytes(1000)).unwrap();
+    store.discard(&key, &object);
+    store.settle_disk().await;
+    assert!(recall(&store, "/", "").await.is_none());
+    // A part in the place of what was whole, which stays in memory.
+    keep(&store, "/", "", bytes(1000)).await;
+    let part = Parts::part(5, [Bytes::from_static(b"part")], Some(1000)).unwrap();
+    store.commit(&ticket, &key, &headers, Object::new(stored("/", "", &[]), part));
+    store.settle_disk().await;
+    assert!(folder.files().is_empty());
+}
