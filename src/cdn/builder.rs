@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{request, response};
 
+#[cfg(feature = "disk")]
+use super::DiskStore;
 use super::{
     CacheKey, Cdn,
     fill::Fills,
@@ -153,8 +155,7 @@ impl CdnBuilder {
         self
     }
 
-    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own, and what they bring is
-    /// not stored.
+    /// How many fetches may be shared at once (default: 10 000). Beyond, requests go to the origin on their own.
     pub fn max_fetches(mut self, fetches: usize) -> Self {
         self.max_fetches = fetches;
         self
@@ -183,12 +184,25 @@ impl CdnBuilder {
         self
     }
 
-    /// The cache.
+    /// The cache, in memory.
     pub fn build(self) -> Cdn {
+        let store = Store::new(self.limits.clone(), self.keys.clone());
+        self.finish_with(store)
+    }
+
+    /// The cache, in memory and on disk.
+    #[cfg(feature = "disk")]
+    pub fn build_on(self, disk: DiskStore) -> Cdn {
+        let clock = Arc::clone(&self.clock);
+        let store = Store::with_disk(self.limits.clone(), self.keys.clone(), disk, clock);
+        self.finish_with(store)
+    }
+
+    fn finish_with(self, store: Store) -> Cdn {
         let in_flight = self.in_flight.unwrap_or(self.limits.memory / 2);
         let shared = Shared {
             max_object: self.limits.object,
-            store: Store::new(self.limits, self.keys),
+            store,
             policy: self.policy,
             paths: self.paths,
             clock: self.clock,

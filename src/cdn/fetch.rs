@@ -130,43 +130,48 @@ impl Shared {
         }
     }
 
-    /// Remembers that nobody should wait for answers of this URL, if that is what a response says.
+    /// What a response that is not stored says about its URL. Whether it says that another attempt may have more luck.
     pub(super) fn note_unshared(
         &self,
         asked: &Asked,
         found: Option<&Arc<Object>>,
         status: StatusCode,
         why: Unstorable,
-    ) {
-        // Answers to conditions and ranges say nothing about those to other requests.
-        let is_special = matches!(
+    ) -> bool {
+        if is_unavailable(status) {
+            return true;
+        }
+        // What the request or its conditions brought about says nothing about those to other requests.
+        let is_own = matches!(
+            why,
+            Unstorable::RequestNoStore | Unstorable::Method | Unstorable::UnkeyedInput | Unstorable::Partial
+        ) || matches!(
             status,
             StatusCode::NOT_MODIFIED
                 | StatusCode::PARTIAL_CONTENT
                 | StatusCode::PRECONDITION_FAILED
                 | StatusCode::RANGE_NOT_SATISFIABLE
         );
-        if status.is_server_error()
-            || is_special
-            || matches!(
-                why,
-                Unstorable::RequestNoStore
-                    | Unstorable::Method
-                    | Unstorable::UnkeyedInput
-                    | Unstorable::Partial
-            )
-        {
-            return;
+        if is_own {
+            return false;
         }
-        if let Some(found) = found
-            && matches!(why, Unstorable::NoStore | Unstorable::Private)
-        {
-            // The origin does not want it to be kept any more.
+        let is_gone = status.is_success()
+            || status.is_redirection()
+            || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let is_superseded = match why {
+            Unstorable::NoStore | Unstorable::Private => true,
+            Unstorable::Authorization => false,
+            _ => is_gone,
+        };
+        if let Some(found) = found.filter(|_| is_superseded) {
+            // It is not what the origin has any more.
             self.store.discard(&asked.key, found);
         }
         self.mark_unshared(&asked.key);
+        false
     }
 
+    /// Nobody waits for the answers of a URL for a while.
     pub(super) fn mark_unshared(&self, key: &Key) {
         let until = self.now().instant.checked_add(self.hit_for_miss);
         if let Some(until) = until {
@@ -182,4 +187,15 @@ impl Shared {
             _ => counters.misses.add(1),
         }
     }
+}
+
+/// Whether the origin is overloaded, or cannot be reached: the time for as few requests as possible.
+fn is_unavailable(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }

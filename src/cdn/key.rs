@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::query::Query;
 
 /// Fields that nobody asked a client for, and that some origins heed all the same: what they say would shape what is stored for
-/// others. So they belong to the key whenever they are there.
+/// others. So they belong to the key whenever they are there and say more than the URL does.
 const TREACHEROUS: [&str; 14] = [
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -42,7 +42,8 @@ const TREACHEROUS: [&str; 14] = [
 ///
 /// What is not in the key must not change what the origin answers, or one client decides what others get. Fields that some
 /// origins heed unasked (`X-Forwarded-Host`, `X-Original-URL`, `X-HTTP-Method-Override` and their like; `host` and `proto` of
-/// `Forwarded`) are in the key whenever a request has them.
+/// `Forwarded`) are in the key whenever a request has them. Those by which a proxy in front only repeats the scheme and host of
+/// the URL make no difference.
 ///
 /// ```
 /// use buttress::cdn::CacheKey;
@@ -138,7 +139,7 @@ impl CacheKey {
     /// The key of a request, whatever its method.
     pub(crate) fn of(&self, request: &request::Parts) -> Result<Key, Unkeyed> {
         let mut key = self.begin(&request.uri, &request.headers)?;
-        self.add_fields(&mut key.bytes, &request.headers);
+        self.add_fields(&mut key, &request.headers);
         self.finish(key)
     }
 
@@ -196,9 +197,11 @@ impl CacheKey {
     }
 
     /// Fields and cookies, a line for each: no value has a line feed in it.
-    fn add_fields(&self, key: &mut Vec<u8>, headers: &HeaderMap) {
+    fn add_fields(&self, draft: &mut Draft, headers: &HeaderMap) {
         for name in &self.headers {
-            push_field(key, name, headers);
+            for value in headers.get_all(name) {
+                push_line(&mut draft.bytes, name, value.as_bytes());
+            }
         }
         let mut is_treacherous = false;
         for name in headers.keys() {
@@ -207,10 +210,14 @@ impl CacheKey {
             is_treacherous |= name == FORWARDED.as_str();
         }
         if is_treacherous {
-            for name in TREACHEROUS {
-                push_field(key, &HeaderName::from_static(name), headers);
+            for name in TREACHEROUS.map(HeaderName::from_static) {
+                for value in headers.get_all(&name) {
+                    if !draft.says(&name, value.as_bytes()) {
+                        push_line(&mut draft.bytes, &name, value.as_bytes());
+                    }
+                }
             }
-            push_forwarded(key, headers);
+            push_forwarded(&mut draft.bytes, headers);
         }
         if self.cookies.is_empty() {
             return;
@@ -220,8 +227,8 @@ impl CacheKey {
         for cookie in cookies.map(<[u8]>::trim_ascii) {
             let name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
             if self.cookies.iter().any(|wanted| **wanted == *name) {
-                key.extend_from_slice(b"\ncookie ");
-                key.extend_from_slice(cookie);
+                draft.bytes.extend_from_slice(b"\ncookie ");
+                draft.bytes.extend_from_slice(cookie);
             }
         }
     }
@@ -248,6 +255,19 @@ struct Draft {
     url: usize,
 }
 
+impl Draft {
+    /// Whether a field says what the URL says anyway.
+    fn says(&self, name: &HeaderName, value: &[u8]) -> bool {
+        let origin = str::from_utf8(&self.bytes[..self.path]).unwrap_or_default();
+        let (scheme, host) = origin.split_once("://").unwrap_or_default();
+        match name.as_str() {
+            "x-forwarded-proto" | "x-forwarded-scheme" => value.eq_ignore_ascii_case(scheme.as_bytes()),
+            "x-forwarded-host" | "x-host" | "x-original-host" => is_same_host(value, host.as_bytes(), scheme),
+            _ => false,
+        }
+    }
+}
+
 /// Whether a byte may be in a host with its port. A userinfo in front of it may not.
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
@@ -265,12 +285,6 @@ fn without_port<'a>(authority: &'a [u8], scheme: &str) -> &'a [u8] {
 
 fn push_authority(key: &mut Vec<u8>, authority: &[u8], scheme: &str) {
     key.extend(without_port(authority, scheme).iter().map(u8::to_ascii_lowercase));
-}
-
-fn push_field(key: &mut Vec<u8>, name: &HeaderName, headers: &HeaderMap) {
-    for value in headers.get_all(name) {
-        push_line(key, name, value.as_bytes());
-    }
 }
 
 fn push_line(key: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -316,8 +330,20 @@ impl Key {
     }
 
     /// All of it. What differs here is another key.
+    #[cfg(test)]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// All of it, where the path begins, and where the URL ends.
+    #[cfg(feature = "disk")]
+    pub(crate) fn to_parts(&self) -> (&[u8], u32, u32) {
+        (&self.bytes, self.path, self.url)
+    }
+
+    #[cfg(feature = "disk")]
+    pub(crate) fn from_parts(bytes: Bytes, path: u32, url: u32) -> Option<Self> {
+        (path <= url && url as usize <= bytes.len()).then_some(Self { bytes, path, url })
     }
 
     /// Whether there is more in it than a URL.

@@ -6,6 +6,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use http::{
     header::{CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
     request, response,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 use tower_service::Service;
 
 use super::{
@@ -23,9 +24,12 @@ use super::{
     fetch::{Asked, Fetched},
     fill::{Declined, FillError, Writer},
     handle::Shared,
-    policy::Stored,
+    policy::{Failure, Stored},
     store::{Object, Parts},
 };
+
+/// How long nothing is asked in the background after that has failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a response is not stored: as `Cache-Status` tells it.
 pub(super) const TOO_LARGE: &str = "too-large";
@@ -34,8 +38,10 @@ pub(super) const TOO_LARGE: &str = "too-large";
 pub(super) enum Told<E> {
     /// The head as the origin sent it. The body comes as it does to everybody.
     Head(Box<response::Parts>, Arc<Growing>),
-    /// What all get.
-    Shared(Head),
+    /// What is stored is still good.
+    Good(Arc<Object>),
+    /// The origin failed, and what is stored may stand in.
+    Failed(Arc<Object>, Failure),
     /// An answer for this client only, and why it is not stored.
     Own(Box<Response<Body>>, &'static str),
     Error(E),
@@ -70,6 +76,7 @@ impl Lead {
         RB: http_body::Body<Data = Bytes> + Send + 'static,
         RB::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let is_background = told.is_none();
         let tell = |answer| _ = told.map(|told| told.send(answer).ok());
         let fetched = {
             let mut fetch = pin!(self.shared.fetch(&mut service, &self.asked, body, found.clone()));
@@ -82,6 +89,7 @@ impl Lead {
         };
         // What it holds is not needed while the body comes.
         drop(service);
+        let mut is_failed = false;
         match fetched {
             Fetched::Storable(response, stored) => {
                 let (head, body) = response.into_parts();
@@ -101,34 +109,33 @@ impl Lead {
             }
             Fetched::Good { object, is_shared: false } => {
                 self.writer.decline(Declined::Unshared);
-                tell(Told::Shared(Head::Good(object)));
+                tell(Told::Good(object));
             }
             Fetched::Good { object, is_shared: true } => {
-                if object.stored().ttl(self.shared.now()) <= 0 {
-                    // Whoever waited has to ask for itself.
-                    self.shared.mark_unshared(&self.asked.key);
-                }
-                let head = Head::Good(object);
-                self.announce(head.clone(), None);
+                self.announce(Head::Good(Arc::clone(&object)), None);
                 self.writer.end(Ok(None));
-                tell(Told::Shared(head));
+                tell(Told::Good(object));
             }
             Fetched::Failed(object, failure) => {
-                let head = Head::Failed(object, failure);
-                self.announce(head.clone(), None);
+                is_failed = true;
+                self.announce(Head::Failed(Arc::clone(&object), failure), None);
                 self.writer.end(Ok(None));
-                tell(Told::Shared(head));
+                tell(Told::Failed(object, failure));
             }
             Fetched::Pass(response, why) => {
-                let failed = response.status().is_server_error();
-                self.shared.note_unshared(&self.asked, found.as_ref(), response.status(), why);
-                self.writer.decline(if failed { Declined::Failed } else { Declined::Unshared });
+                is_failed = self.shared.note_unshared(&self.asked, found.as_ref(), response.status(), why);
+                self.writer.decline(if is_failed { Declined::Failed } else { Declined::Unshared });
                 tell(Told::Own(Box::new(response.map(Body::passing)), why.as_str()));
             }
             Fetched::Error(error) => {
+                is_failed = true;
                 self.writer.decline(Declined::Failed);
                 tell(Told::Error(error));
             }
+        }
+        if is_failed && is_background {
+            // As long as it is on its way, nobody else tries: each hit would.
+            sleep(PAUSE).await;
         }
     }
 
@@ -204,7 +211,7 @@ impl Lead {
         if let Some(length) = body.length() {
             stored.set_length(length);
         }
-        if let Some(old) = old
+        if let Some(old) = old.filter(|_| stored.part().is_some())
             && let Some(before) = old.parts()
             && let Some(combined) = self.shared.policy(parts).combine(old.stored(), &stored)
             && let Some(both) = before.combine(&body)

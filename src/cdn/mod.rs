@@ -58,9 +58,11 @@
 //! is stored by its weight, what is on its way by [`max_in_flight`](CdnBuilder::max_in_flight) and
 //! [`max_fetches`](CdnBuilder::max_fetches), and so are keys, variants, heads, marks and purges.
 
+mod alone;
 mod answer;
 mod body;
 mod builder;
+mod complete;
 mod fetch;
 mod field;
 mod fill;
@@ -69,6 +71,7 @@ mod handle;
 mod key;
 mod layer;
 mod lead;
+mod look;
 mod miss;
 mod pass;
 pub mod policy;
@@ -93,3 +96,6 @@ pub use self::{
 
 #[cfg(feature = "redis")]
 pub use self::purge::{PurgeRelay, RelayError};
+
+#[cfg(feature = "disk")]
+pub use self::store::DiskStore;

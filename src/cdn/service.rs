@@ -11,13 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use tower_service::Service;
 
-use super::{
-    Body, Cdn,
-    future::ResponseFuture,
-    miss::{Look, Miss},
-    pass::pass,
-    policy::Forward,
-};
+use super::{Body, Cdn, future::ResponseFuture, look::Look, miss::Miss, pass::pass, policy::Forward};
 
 /// A service behind a [`Cdn`].
 ///

@@ -153,7 +153,7 @@ async fn uncacheable_urls_are_not_serialised() {
 async fn what_is_never_fresh_is_not_serialised() {
     let origin = Origin::new(|seen| async move {
         sleep(Duration::from_secs(1)).await;
-        let headers = [("cache-control", "no-cache"), ("etag", "\"a\"")];
+        let headers = [("cache-control", "max-age=60, no-cache"), ("etag", "\"a\"")];
         let is_same = seen.header("if-none-match").is_some();
         Ok(if is_same { answer(304, &headers, "") } else { answer(200, &headers, "hello") })
     });
@@ -192,6 +192,21 @@ async fn a_failure_is_for_who_asked_and_the_next_one_tries() {
         }
     }
     assert_eq!((failed, origin.count()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_is_overloaded_is_asked_by_few_at_once() {
+    let origin = Origin::new(|seen| async move {
+        sleep(Duration::from_secs(1)).await;
+        Ok(match seen.number {
+            1 => answer(503, &[], "busy"),
+            _ => answer(200, &[("cache-control", "max-age=60")], "hello"),
+        })
+    });
+    let client = Client::new(&cdn(), &origin);
+    let got = all(&client, 100, "/a").await;
+    assert_eq!(got.iter().filter(|got| got.status == 503).count(), 1);
+    assert_eq!(origin.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]

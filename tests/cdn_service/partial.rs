@@ -66,14 +66,24 @@ async fn parts_are_stored_combined_and_completed() {
     assert_eq!(origin.seen()[1].header("range"), Some("bytes=5-6"));
     assert_eq!(origin.seen()[1].header("if-range"), Some("\"a\""));
 
-    // There are gaps on both sides: one range covers them.
+    client.send(with("/a", &[("range", "bytes=0-1")])).await;
     let whole = client.get("/a").await;
     assert_eq!((whole.status, whole.text(), whole.header("content-length")), (200, WHOLE, Some("10")));
-    assert_eq!(origin.seen()[2].header("range"), Some("bytes=0-"));
+    assert_eq!(origin.seen()[3].header("range"), Some("bytes=7-"));
     let hit = client.get("/a").await;
     assert_eq!((hit.status, hit.text()), (200, WHOLE));
     assert!(hit.cache().contains("hit"));
-    assert_eq!(origin.count(), 3);
+    assert_eq!(origin.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_gaps_on_both_sides_all_is_asked_for() {
+    let origin = origin();
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=2-4")])).await;
+    assert_eq!(client.get("/a").await.text(), WHOLE);
+    assert_eq!(origin.seen()[1].header("range"), None);
+    assert!(client.get("/a").await.cache().contains("hit"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +93,7 @@ async fn parts_of_something_else_are_not_combined() {
         Ok(ranged(&seen, etag))
     });
     let client = Client::new(&cdn(), &origin);
-    client.send(with("/a", &[("range", "bytes=2-4")])).await;
+    client.send(with("/a", &[("range", "bytes=0-4")])).await;
     let whole = client.get("/a").await;
     assert_eq!((whole.status, whole.text(), whole.header("etag")), (200, WHOLE, Some("\"b\"")));
     assert_eq!(origin.seen()[1].header("if-range"), Some("\"a\""));
@@ -108,4 +118,31 @@ async fn a_part_is_validated_before_it_is_used_again() {
     let whole = client.send(get("/a")).await;
     assert_eq!((whole.status, whole.text()), (200, WHOLE));
     assert_eq!(origin.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_has_nothing_of_what_is_asked_for_does_no_harm() {
+    let origin = Origin::new(|seen| async move {
+        Ok(match seen.header("if-none-match") {
+            Some(_) => answer(304, &[("cache-control", "max-age=60")], ""),
+            None if seen.number == 5 => answer(503, &[], "busy"),
+            None => ranged(&seen, "\"a\""),
+        })
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=0-1")])).await;
+    advance(Duration::from_secs(61)).await;
+    let other = client.send(with("/a", &[("range", "bytes=6-8")])).await;
+    assert_eq!((other.status, other.text()), (206, "678"));
+    assert_eq!(origin.count(), 3);
+    let both = client.send(with("/a", &[("range", "bytes=1-1")])).await;
+    assert_eq!((both.status, both.text()), (206, "1"));
+    let last = client.send(with("/a", &[("range", "bytes=7-7")])).await;
+    assert_eq!((last.status, last.text(), origin.count()), (206, "7", 3));
+    // A failure loses nothing of what is there.
+    client.send(with("/a", &[("range", "bytes=4-4")])).await;
+    let failed = client.send(with("/a", &[("range", "bytes=8-9")])).await;
+    assert_eq!(failed.status, 503);
+    let rest = client.send(with("/a", &[("range", "bytes=8-8")])).await;
+    assert_eq!((rest.status, origin.count()), (206, 5));
 }

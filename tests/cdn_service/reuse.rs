@@ -145,6 +145,42 @@ async fn stale_while_revalidate_answers_at_once_and_asks_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_in_the_background_is_not_tried_again_with_every_hit() {
+    let origin = Origin::new(|seen| async move {
+        if seen.number > 1 {
+            return Err(BoxError::from("no connection"));
+        }
+        Ok(answer(200, &[("cache-control", "max-age=10, stale-while-revalidate=100")], "old"))
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.get("/a").await;
+    sleep(Duration::from_secs(20)).await;
+    for _ in 0..50 {
+        assert_eq!(client.get("/a").await.text(), "old");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!((5..=7).contains(&origin.count()), "{}", origin.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_origin_has_no_more_is_not_served_stale() {
+    for (status, control) in [(404, "max-age=0"), (200, "private")] {
+        let origin = Origin::new(move |seen| async move {
+            if seen.number > 1 {
+                return Ok(answer(status, &[("cache-control", control)], "new"));
+            }
+            Ok(answer(200, &[("cache-control", "max-age=10, stale-while-revalidate=100")], "old"))
+        });
+        let client = Client::new(&cdn(), &origin);
+        client.get("/a").await;
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(client.get("/a").await.text(), "old");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(client.get("/a").await.text(), "new", "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_in_the_background_is_stored_without_anybody_reading() {
     let origin = Origin::new(|seen| async move {
         let (sender, response) = streamed(&[("cache-control", "max-age=10, stale-while-revalidate=100")]);

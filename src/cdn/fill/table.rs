@@ -74,14 +74,24 @@ impl<K: Hash + Eq + Clone, T: Clone, H> Fills<K, T, H> {
         self.begin(&mut shard, key, go_on, request)
     }
 
-    /// Begins an answer unless one is on its way that `suits`: for what is done once, in the background.
+    /// Whether an answer to such a request is on its way, open or not.
+    pub(crate) fn contains(&self, key: &K, test: impl Fn(&T) -> bool) -> bool {
+        self.shard(key).get(key).is_some_and(|fills| fills.iter().any(|(request, _)| test(request)))
+    }
+
+    /// Begins an answer unless one to such a request is on its way: for what is done once, in the background.
     pub(crate) fn begin_alone(
         &self,
         key: &K,
-        suits: impl Fn(&T, Option<&H>) -> bool,
+        test: impl Fn(&T) -> bool,
         request: T,
     ) -> Option<(T, Writer<H>)> {
-        match self.enter(key, true, suits, request) {
+        let mut shard = self.shard(key);
+        let fills = shard.get(key).map_or(&[][..], Vec::as_slice);
+        if fills.len() >= VARIANTS || fills.iter().any(|(request, _)| test(request)) {
+            return None;
+        }
+        match self.begin(&mut shard, key, true, request) {
             Entered::Lead(request, writer, _) => Some((request, writer)),
             Entered::Follow(_) | Entered::Full => None,
         }

@@ -93,6 +93,23 @@ fn fields_that_origins_may_heed_unasked_are_in_the_key() {
 }
 
 #[test]
+fn fields_that_repeat_the_url_make_no_difference() {
+    let plain = key("/", &[("host", "a.test")]);
+    let repeated = [
+        ("host", "a.test"),
+        ("x-forwarded-host", "A.test:80"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-for", "1.2.3.4"),
+    ];
+    assert_eq!(key("/", &repeated), plain);
+    for other in
+        [("x-forwarded-host", "b.test"), ("x-forwarded-host", "a.test:8080"), ("x-forwarded-proto", "https")]
+    {
+        assert_ne!(key("/", &[("host", "a.test"), other]), plain, "{other:?}");
+    }
+}
+
+#[test]
 fn chosen_fields_and_cookies_are_in_the_key_and_cannot_pretend() {
     let rules = CacheKey::new().header(HeaderName::from_static("x-tenant")).cookie("ab").cookie("lang");
     let get = |fields: &[(&'static str, &str)]| key_with(&rules, "/", fields);

@@ -24,11 +24,32 @@ pub struct Record {
     is_heuristic: bool,
     restraint: Restraint,
     stale_while_revalidate: Duration,
-    stale_if_error: Duration,
+    stale_if_error: Option<Duration>,
     is_immutable: bool,
     part: Option<(u64, u64, Option<u64>)>,
     length: Option<u64>,
     tags: Vec<Vec<u8>>,
+}
+
+#[cfg(feature = "disk")]
+impl Record {
+    /// The tags that it can be purged by.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8]> {
+        self.tags.iter().map(Vec::as_slice)
+    }
+
+    /// The same for responses that are chosen by the same values of the same fields.
+    pub(crate) fn variant(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+        for (name, value) in &self.selectors {
+            hash.update(name.as_bytes());
+            hash.update(&[u8::from(value.is_some())]);
+            hash.update(value.as_deref().unwrap_or_default());
+            // In no name, and in no value.
+            hash.update(b"\n");
+        }
+        hash.digest()
+    }
 }
 
 impl Stored {

@@ -119,13 +119,16 @@ impl Policy {
         // window itself.
         let is_unreachable = matches!(status, None | Some(502..=504)) && stored.restraint == Restraint::None;
         let asked = asks.stale_if_error.seconds().filter(|_| stored.restraint == Restraint::None);
-        let window = stored.stale_if_error.max(Duration::from_secs(asked.unwrap_or(0)));
+        let window = stored.stale_if_error.max(asked.map(Duration::from_secs));
         let staleness = stored.staleness(now);
-        let is_allowed = is_error && !window.is_zero() && staleness <= window
-            || is_unreachable
-                && staleness <= self.stale_if_unreachable
-                && !self.stale_if_unreachable.is_zero();
-        is_allowed.then(|| stored.age(now))
+        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be
+        // used" (RFC 5861, section 4): the window goes before what holds without one.
+        let most = match window {
+            Some(window) if is_error => window,
+            _ if is_unreachable => self.stale_if_unreachable,
+            _ => return None,
+        };
+        (staleness <= most && !most.is_zero()).then(|| stored.age(now))
     }
 
     pub(super) fn request_directives(&self, request: &request::Parts) -> RequestDirectives {

@@ -10,7 +10,10 @@ use super::{
     Moment, Part, Policy, Stored, extension, freshness::Lifetime, invalidate, selectors::Selectors, status,
     stored::Draft, terms::Terms,
 };
-use crate::cdn::field::{cache_control::RequestDirectives, content_range, lines};
+use crate::{
+    cdn::field::{cache_control::RequestDirectives, content_range, lines},
+    forward::{ambiguous_framing, has_coded_body},
+};
 
 /// Why a response is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -46,6 +49,9 @@ pub enum Unstorable {
     /// A part of a representation that was not asked for, or is not one range of bytes.
     #[error("partial")]
     Partial,
+    /// The length of the body is stated in two ways, or it is in a transfer coding.
+    #[error("framing")]
+    Framing,
     /// The request has what may change the response and is not part of the cache key: a body, or a field that
     /// overrides its method or path.
     #[error("unkeyed-input")]
@@ -72,6 +78,7 @@ impl Unstorable {
             Self::Vary => "vary",
             Self::NoFreshness => "no-freshness",
             Self::Partial => "partial",
+            Self::Framing => "framing",
             Self::UnkeyedInput => "unkeyed-input",
             Self::Deception => "deception",
             Self::HeadTooLarge => "head-too-large",
@@ -107,6 +114,9 @@ impl Policy {
         self.accepts(request)?;
         if !status::is_storable(response.status) {
             return Err(Unstorable::Status);
+        }
+        if ambiguous_framing(&response.headers) || has_coded_body(&response.headers) {
+            return Err(Unstorable::Framing);
         }
         if head_size(&response.headers) > self.max_head {
             return Err(Unstorable::HeadTooLarge);

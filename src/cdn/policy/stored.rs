@@ -45,7 +45,7 @@ pub struct Stored {
     pub(super) is_heuristic: bool,
     pub(super) restraint: Restraint,
     pub(super) stale_while_revalidate: Duration,
-    pub(super) stale_if_error: Duration,
+    pub(super) stale_if_error: Option<Duration>,
     pub(super) is_immutable: bool,
     pub(super) date: Seconds,
     pub(super) last_modified: Option<Seconds>,
@@ -176,6 +176,11 @@ impl Stored {
         self.lifetime > self.current_age(now)
     }
 
+    /// Whether it could answer a request without validation when it came.
+    pub fn was_ever_fresh(&self) -> bool {
+        self.restraint < Restraint::NoCache && self.lifetime > self.initial_age
+    }
+
     /// For how many seconds the response is still fresh; negative since it is stale.
     pub fn ttl(&self, now: Moment) -> i64 {
         let seconds =
@@ -250,7 +255,8 @@ impl Stored {
             return true;
         }
         let is_fresh = self.lifetime > self.initial_age;
-        let has_window = !self.stale_while_revalidate.is_zero() || !self.stale_if_error.is_zero();
+        let has_window = !self.stale_while_revalidate.is_zero()
+            || self.stale_if_error.is_some_and(|window| !window.is_zero());
         match self.restraint {
             Restraint::None => !self.lifetime.is_zero() || has_window,
             Restraint::Implied => is_fresh || has_window,

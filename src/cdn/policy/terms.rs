@@ -33,7 +33,8 @@ pub(super) struct Terms {
     pub(super) is_public: bool,
     pub(super) restraint: Restraint,
     pub(super) stale_while_revalidate: Duration,
-    pub(super) stale_if_error: Duration,
+    /// `None` if there is no word about it, which is not the same as none at all.
+    pub(super) stale_if_error: Option<Duration>,
     pub(super) is_immutable: bool,
     pub(super) lets_share: bool,
     /// Fields of the response that are not to be kept.
@@ -73,15 +74,20 @@ impl Policy {
         }
         let restraint = restraint(&directives);
         let window = |delta: Delta, ours: Duration| match delta {
-            Delta::Absent if restraint == Restraint::None && !status::is_negative(status) => ours,
-            Delta::Absent | Delta::Invalid => Duration::ZERO,
-            Delta::Seconds(seconds) => Duration::from_secs(seconds),
+            Delta::Absent
+                if restraint == Restraint::None && !ours.is_zero() && !status::is_negative(status) =>
+            {
+                Some(ours)
+            }
+            Delta::Absent | Delta::Invalid => None,
+            Delta::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         };
+        let while_revalidate = window(directives.stale_while_revalidate, self.stale_while_revalidate);
         Ok(Terms {
             lifetime,
             is_public: directives.public,
             restraint,
-            stale_while_revalidate: window(directives.stale_while_revalidate, self.stale_while_revalidate),
+            stale_while_revalidate: while_revalidate.unwrap_or_default(),
             stale_if_error: window(directives.stale_if_error, self.stale_if_error),
             is_immutable: directives.immutable,
             lets_share: directives.lets_share,

@@ -41,6 +41,7 @@ const SHORTEST: usize = 16;
 ///
 /// ```
 /// use buttress::cdn::{Cdn, PurgeService};
+/// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::Full;
 /// use tower::{Service, ServiceExt};
@@ -52,7 +53,7 @@ const SHORTEST: usize = 16;
 /// let order = Request::post("/purge")
 ///     .header("authorization", "Bearer a token that nobody guesses")
 ///     .header("content-type", "application/json")
-///     .body(Full::from(r#"{"tag": ["socks", "shoes"], "soft": true}"#))?;
+///     .body(Full::<Bytes>::from(r#"{"tag": ["socks", "shoes"], "soft": true}"#))?;
 /// assert_eq!(admin.ready().await?.call(order).await?.status(), 200);
 /// # Ok(())
 /// # }
@@ -157,18 +158,21 @@ impl PurgeService {
     #[allow(clippy::unused_async, reason = "it waits for other nodes, where there are some")]
     async fn purge(&self, purges: &[Purge]) -> Response<Full<Bytes>> {
         let purged = purges.len();
+        #[cfg(not(feature = "redis"))]
+        purges.iter().for_each(|purge| self.store.purge(purge));
         #[cfg(feature = "redis")]
-        let (status, told) = match self.store.purge_and_tell(purges).await {
+        let told = self.store.purge_and_tell(purges).await;
+        #[cfg(feature = "disk")]
+        self.store.flush_purges().await;
+        #[cfg(feature = "redis")]
+        let (status, told) = match told {
             None => (StatusCode::OK, ""),
             Some(true) => (StatusCode::OK, ",\"told\":true"),
             // It will be told as soon as that is possible.
             Some(false) => (StatusCode::ACCEPTED, ",\"told\":false"),
         };
         #[cfg(not(feature = "redis"))]
-        let (status, told) = {
-            purges.iter().for_each(|purge| self.store.purge(purge));
-            (StatusCode::OK, "")
-        };
+        let (status, told) = (StatusCode::OK, "");
         response(status, format!("{{\"purged\":{purged}{told}}}"))
     }
 }

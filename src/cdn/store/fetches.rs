@@ -41,6 +41,12 @@ impl Fetches {
         fetched.count
     }
 
+    /// Goes on with a fetch that has begun and not ended.
+    #[cfg(feature = "disk")]
+    pub(super) fn go_on(&self, url: u64) {
+        self.begin(url);
+    }
+
     /// After a fetch, whatever became of it.
     pub(super) fn end(&self, url: u64) {
         if let Entry::Occupied(mut fetched) = self.stripe(url).entry(url) {
@@ -52,14 +58,16 @@ impl Fetches {
     }
 
     /// Invalidates what is being fetched for a URL, and lets `take_out` see to what is stored, before another fetch can store
-    /// something.
-    pub(super) fn invalidate(&self, url: u64, soft: bool, take_out: impl FnOnce()) {
+    /// something. It is told whether anything is being fetched.
+    pub(super) fn invalidate(&self, url: u64, soft: bool, take_out: impl FnOnce(bool)) {
         let mut stripe = self.stripe(url);
-        if let Some(fetched) = stripe.get_mut(&url) {
+        let fetched = stripe.get_mut(&url);
+        let is_fetched = fetched.is_some();
+        if let Some(fetched) = fetched {
             fetched.count += 1;
             fetched.last.note(fetched.count, soft);
         }
-        take_out();
+        take_out(is_fetched);
     }
 
     /// Lets `store` store what a fetch brought, who is told what became of the URL since it began. Until it is done, the URL is

@@ -3,6 +3,8 @@
 //! A key has one entry in memory, with all its variants. Purges touch none of them: what is found compares itself with the
 //! [purges] since it was last looked at. Only a URL is looked up and taken out at once.
 
+#[cfg(feature = "disk")]
+mod disk;
 mod fetches;
 mod object;
 mod parts;
@@ -19,17 +21,24 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderMap;
+use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+#[cfg(feature = "disk")]
+pub use self::disk::DiskStore;
+#[cfg(feature = "disk")]
+use self::disk::{Disk, FileBody, Filing};
 use self::{
     fetches::Fetches,
     purges::{Purges, Target, Verdict},
 };
 pub(crate) use self::{object::Object, parts::Parts, reader::Reader};
+#[cfg(feature = "disk")]
+use super::policy::Moment;
 #[cfg(feature = "redis")]
 use super::purge::relay::Outbox;
 use super::{
@@ -39,6 +48,14 @@ use super::{
     stats::{Counters, Stats},
 };
 use crate::cache::{MemoryCache, Update};
+#[cfg(feature = "disk")]
+use crate::time::Clock;
+
+/// How many variants of a key are on disk.
+#[cfg(feature = "disk")]
+const DISK_VARIANTS: usize = 32;
+/// How long after a purge what was purged is taken out.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How much a [`Store`] may hold.
 #[derive(Clone, Debug)]
@@ -80,9 +97,17 @@ struct Shared {
     has_wide_keys: AtomicBool,
     commits: AtomicU64,
     counters: Counters,
+    will_sweep: AtomicBool,
     #[cfg(feature = "redis")]
     outbox: OnceLock<Outbox>,
+    #[cfg(feature = "disk")]
+    disk: DiskAndClock,
 }
+
+#[cfg(feature = "disk")]
+type DiskAndClock = Option<(Disk, Arc<dyn Clock>)>;
+#[cfg(not(feature = "disk"))]
+type DiskAndClock = Option<std::convert::Infallible>;
 
 /// What is stored for a key: the newest first. Never empty.
 #[derive(Debug)]
@@ -126,8 +151,29 @@ impl Drop for Ticket {
     }
 }
 
+#[cfg(feature = "disk")]
+impl Ticket {
+    /// The same right once more.
+    fn go_on(&self) -> Self {
+        self.store.shared.fetches.go_on(self.url);
+        Self { store: self.store.clone(), ..*self }
+    }
+}
+
 impl Store {
     pub(crate) fn new(limits: Limits, keys: CacheKey) -> Self {
+        Self::build(limits, keys, Purges::new(0), None)
+    }
+
+    /// A store with a disk for what memory has no room for.
+    #[cfg(feature = "disk")]
+    pub(crate) fn with_disk(limits: Limits, keys: CacheKey, disk: DiskStore, clock: Arc<dyn Clock>) -> Self {
+        Self::build(limits, keys, disk.purges, Some((disk.disk, clock)))
+    }
+
+    fn build(limits: Limits, keys: CacheKey, purges: Purges, disk: DiskAndClock) -> Self {
+        #[cfg(not(feature = "disk"))]
+        let _ = disk;
         let entries = MemoryCache::builder(limits.memory)
             .weigher(|key: &Key, variants: &Arc<Variants>| key.weight() + variants.weight())
             .build();
@@ -137,12 +183,15 @@ impl Store {
             limits,
             keys,
             fetches: Fetches::new(),
-            purges: Purges::new(0),
+            purges,
             has_wide_keys: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             counters: Counters::default(),
+            will_sweep: AtomicBool::new(false),
             #[cfg(feature = "redis")]
             outbox: OnceLock::new(),
+            #[cfg(feature = "disk")]
+            disk,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -164,7 +213,7 @@ impl Store {
         let selected = variants.iter().flat_map(|it| &it.0).filter(|object| object.stored().selects(request));
         for object in selected {
             match shared.verdict(key, object) {
-                Verdict::Purged => {
+                verdict if verdict == Verdict::Purged || !object.is_sound() => {
                     purged += 1;
                     self.discard(key, object);
                 }
@@ -181,10 +230,67 @@ impl Store {
         }
     }
 
-    /// What is on disk for it, brought to memory if it is small. To be asked when memory has nothing.
+    /// What is on disk for it, brought to memory if it is short. To be asked when memory has nothing.
+    #[allow(clippy::unused_async, reason = "without a disk there is nothing to wait for")]
     pub(crate) async fn recall(&self, key: &Key, request: &HeaderMap) -> Option<(Arc<Object>, Mark)> {
+        #[cfg(feature = "disk")]
+        if let Some((disk, clock)) = &self.shared.disk {
+            // A purge from here on keeps it out.
+            let ticket = self.begin(key);
+            for filing in disk.find(key) {
+                match disk.load(&filing, request, Moment::now(clock)).await {
+                    Ok(None) => {}
+                    Ok(Some(object)) => return self.put_back(&ticket, key, request, object, &filing),
+                    Err(_) => disk.remove(&filing),
+                }
+            }
+        }
+        #[cfg(not(feature = "disk"))]
         let _ = (key, request);
         None
+    }
+
+    /// Puts what was on disk into memory, unless something newer is there.
+    #[cfg(feature = "disk")]
+    fn put_back(
+        &self,
+        ticket: &Ticket,
+        key: &Key,
+        request: &HeaderMap,
+        mut object: Object,
+        filing: &Arc<Filing>,
+    ) -> Option<(Arc<Object>, Mark)> {
+        let shared = &*self.shared;
+        self.shared.note_width(key);
+        let found = shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
+            object.begin(filing.began, verdict.max(filing.verdict()), shared.commits.load(Relaxed));
+            if verdict.max(shared.verdict(key, &object)) == Verdict::Purged {
+                return None;
+            }
+            let object = Arc::new(object);
+            let mut found = Arc::clone(&object);
+            shared.entries.entry(key.clone()).update(|variants| {
+                let others = variants.iter().flat_map(|it| &it.0);
+                let is_newer = |it: &&Arc<Object>| it.stored().selects(request) && it.is_sound();
+                if let Some(newer) = others.clone().find(is_newer) {
+                    found = Arc::clone(newer);
+                    return Update::Leave;
+                }
+                found = Arc::clone(&object);
+                Update::Put(Variants::with(&object, others, shared.limits.variants))
+            });
+            Some(found)
+        });
+        let found = found.filter(|found| shared.verdict(key, found) != Verdict::Purged);
+        if found.is_none()
+            && let Some((disk, _)) = &shared.disk
+        {
+            disk.remove(filing);
+        }
+        found.map(|found| {
+            let mark = shared.verdict(key, &found).mark();
+            (found, mark)
+        })
     }
 
     /// Before a fetch begins.
@@ -237,11 +343,9 @@ impl Store {
         if is_too_large || object.parts().is_some_and(|parts| parts.ranges().nth(limits.ranges).is_some()) {
             return None;
         }
-        if key.is_wide() && !shared.has_wide_keys.load(Relaxed) {
-            shared.has_wide_keys.store(true, Release);
-        }
+        shared.note_width(key);
         let now = shared.commits.fetch_add(1, Relaxed) + 1;
-        shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
+        let object = shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
             if verdict == Verdict::Purged {
                 return None;
             }
@@ -251,19 +355,50 @@ impl Store {
             }
             let object = Arc::new(object);
             shared.entries.entry(key.clone()).update(|variants| {
-                let mut kept = vec![Arc::clone(&object)];
-                let old = variants.iter().flat_map(|it| &it.0);
-                kept.extend(old.filter(|old| !is_replaced(old)).cloned());
-                while kept.len() > limits.variants.max(1)
-                    && let Some(oldest) = (1..kept.len()).min_by_key(|at| kept[*at].last_use())
-                {
-                    kept.remove(oldest);
-                }
-                Update::Put(Arc::new(Variants(kept)))
+                let old = variants.iter().flat_map(|it| &it.0).filter(|old| !is_replaced(old));
+                Update::Put(Variants::with(&object, old, limits.variants))
             });
             shared.marks.remove(&key.hash());
             Some(object)
-        })
+        })?;
+        #[cfg(feature = "disk")]
+        self.keep_on_disk(ticket, key, &object);
+        Some(object)
+    }
+
+    /// Writes an object to disk in the background, if it is whole and there is room.
+    #[cfg(feature = "disk")]
+    fn keep_on_disk(&self, ticket: &Ticket, key: &Key, object: &Arc<Object>) {
+        let (Some((disk, clock)), Ok(runtime)) = (&self.shared.disk, Handle::try_current()) else { return };
+        let Some(length) = object.length().filter(|_| object.is_whole()) else { return };
+        let Some(room) = disk.room(length) else { return };
+        let (disk, clock, ticket) = (disk.clone(), Arc::clone(clock), ticket.go_on());
+        let (key, object) = (key.clone(), Arc::clone(object));
+        runtime.spawn_blocking(move || {
+            let _room = room;
+            let Ok(written) = disk.write(&key, &object, ticket.purges, Moment::now(&clock)) else { return };
+            let shared = &*ticket.store.shared;
+            let long = written.long_body();
+            shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
+                let verdict = verdict.max(shared.verdict(&key, &object));
+                if verdict == Verdict::Purged {
+                    written.discard();
+                    return;
+                }
+                disk.publish(written, verdict);
+                if let Some(body) = long.filter(|_| object.parts().is_some()) {
+                    shared.replace_body(&key, &object, body);
+                }
+            });
+        });
+    }
+
+    /// Waits until all that was stored until now is on disk.
+    #[cfg(all(test, feature = "disk"))]
+    pub(crate) async fn settle_disk(&self) {
+        if let Some((disk, _)) = &self.shared.disk {
+            disk.settle().await;
+        }
     }
 
     /// Takes one variant out.
@@ -298,6 +433,14 @@ impl Store {
         }
     }
 
+    /// Waits until all purges until now survive a restart.
+    #[cfg(feature = "disk")]
+    pub(crate) async fn flush_purges(&self) {
+        if let Some((disk, _)) = &self.shared.disk {
+            disk.flush().await;
+        }
+    }
+
     /// Purges here and everywhere; whether other nodes can hear of it now. `None` if there are none.
     #[cfg(feature = "redis")]
     pub(crate) async fn purge_and_tell(&self, purges: &[Purge]) -> Option<bool> {
@@ -313,8 +456,8 @@ impl Store {
 
     /// Purges what is stored here and what is being fetched. What is found or stored from now on is none of it.
     ///
-    /// O(1), and for a prefix O(log n) in the number of prefixes: what is purged gives its memory back when it is met, or evicted,
-    /// or by a [sweep](Self::sweep).
+    /// O(1), and for a prefix O(log n) in the number of prefixes: what is purged gives its memory back when it is met or evicted, or by
+    /// a [sweep](Self::sweep) soon.
     pub(crate) fn purge_here(&self, purge: &Purge) {
         let shared = &*self.shared;
         shared.counters.purges.add(1);
@@ -326,14 +469,35 @@ impl Store {
             }
             What::Prefix(prefix) => {
                 let prefix = shared.keys.prefix(prefix);
-                shared.purges.note(Target::Prefix(prefix.as_bytes()), soft);
+                shared.note(Target::Prefix(prefix.as_bytes()), soft);
             }
-            What::Tag(tag) => _ = shared.purges.note(Target::Name(name_of_tag(tag.as_bytes())), soft),
+            What::Tag(tag) => shared.note(Target::Name(name_of_tag(tag.as_bytes())), soft),
             What::All => {
-                shared.purges.note(Target::All, soft);
+                shared.note(Target::All, soft);
                 shared.marks.clear();
             }
         }
+        if !soft && !matches!(purge.what(), What::Url(_)) {
+            self.sweep_soon();
+        }
+    }
+
+    /// Gives the memory of what was purged back, in the background and not at once: more may be purged.
+    fn sweep_soon(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.shared.will_sweep.swap(true, Relaxed) {
+            return;
+        }
+        let shared = Arc::downgrade(&self.shared);
+        runtime.spawn(async move {
+            sleep(SWEEP).await;
+            let sweep = move || {
+                let Some(shared) = shared.upgrade() else { return };
+                shared.will_sweep.store(false, Relaxed);
+                Self { shared }.sweep();
+            };
+            let _ = spawn_blocking(sweep).await;
+        });
     }
 
     /// Takes out what was purged; how many keys. O(n), a few at a time.
@@ -379,9 +543,9 @@ impl Shared {
     fn purge_url(&self, key: &Key, soft: bool) {
         let name = name_of_url(key);
         let key = key.narrow();
-        self.fetches.invalidate(name, soft, || {
-            if self.has_wide_keys.load(Acquire) {
-                self.purges.note(Target::Name(name), soft);
+        self.fetches.invalidate(name, soft, |is_fetched| {
+            if self.has_wide_keys.load(Acquire) || self.may_be_on_disk(&key, is_fetched) {
+                self.note(Target::Name(name), soft);
             }
             if soft {
                 let variants = self.entries.peek(&key);
@@ -389,12 +553,65 @@ impl Shared {
             } else {
                 self.entries.remove(&key);
             }
+            #[cfg(feature = "disk")]
+            if let Some((disk, _)) = &self.disk {
+                disk.purge(&key, soft);
+            }
         });
         self.marks.remove(&key.hash());
+    }
+
+    fn note(&self, target: Target<'_>, soft: bool) {
+        let number = self.purges.note(target, soft);
+        #[cfg(feature = "disk")]
+        if let Some((disk, _)) = &self.disk {
+            disk.note(number, target, soft);
+        }
+        #[cfg(not(feature = "disk"))]
+        let _ = number;
+    }
+
+    #[allow(clippy::unused_self, reason = "without a disk there is nothing on it")]
+    fn may_be_on_disk(&self, key: &Key, is_fetched: bool) -> bool {
+        #[cfg(feature = "disk")]
+        if let Some((disk, _)) = &self.disk {
+            return is_fetched || disk.has(key);
+        }
+        let _ = (key, is_fetched);
+        false
+    }
+
+    fn note_width(&self, key: &Key) {
+        if key.is_wide() && !self.has_wide_keys.load(Relaxed) {
+            self.has_wide_keys.store(true, Release);
+        }
+    }
+
+    /// Lets go of a long body in memory, which is on disk now.
+    #[cfg(feature = "disk")]
+    fn replace_body(&self, key: &Key, object: &Arc<Object>, body: FileBody) {
+        self.entries.entry(key.clone()).update(|variants| {
+            let Some(variants) = variants else { return Update::Leave };
+            let light = || Arc::new(object.with_body(body.clone()));
+            let swap = |it: &Arc<Object>| if Arc::ptr_eq(it, object) { light() } else { Arc::clone(it) };
+            Update::Put(Arc::new(Variants(variants.0.iter().map(swap).collect())))
+        });
     }
 }
 
 impl Variants {
+    /// With a new one in front, and not more than there may be: the one that was not used for longest leaves.
+    fn with<'a>(new: &Arc<Object>, old: impl Iterator<Item = &'a Arc<Object>>, most: usize) -> Arc<Self> {
+        let mut kept = vec![Arc::clone(new)];
+        kept.extend(old.cloned());
+        while kept.len() > most.max(1)
+            && let Some(oldest) = (1..kept.len()).min_by_key(|at| kept[*at].last_use())
+        {
+            kept.remove(oldest);
+        }
+        Arc::new(Self(kept))
+    }
+
     fn weight(&self) -> u64 {
         let each = size_of::<Arc<Object>>() as u64;
         self.0.iter().map(|object| object.weight() + each).sum()

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+#[cfg(feature = "disk")]
+use super::disk::FileBody;
 use super::{Parts, Reader, name_of_tag, purges::Verdict};
 use crate::cdn::policy::Stored;
 
@@ -15,7 +17,7 @@ use crate::cdn::policy::Stored;
 #[derive(Debug)]
 pub(crate) struct Object {
     stored: Stored,
-    body: Parts,
+    content: Content,
     /// What it can be purged by besides its URL.
     pub(super) names: Box<[u64]>,
     /// A [`Checked`].
@@ -24,14 +26,27 @@ pub(crate) struct Object {
     used: AtomicU64,
 }
 
+/// Where a body is.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Memory(Parts),
+    /// All of it.
+    #[cfg(feature = "disk")]
+    File(FileBody),
+}
+
 impl Object {
     /// `body` must hold all that it says: an aborted or truncated body never becomes one.
     pub(crate) fn new(stored: Stored, body: Parts) -> Self {
+        Self::with_content(stored, Content::Memory(body))
+    }
+
+    pub(super) fn with_content(stored: Stored, content: Content) -> Self {
         let mut names: Vec<_> = stored.tags().iter().map(|tag| name_of_tag(tag)).collect();
         names.sort_unstable();
         names.dedup();
         let names = names.into();
-        Self { stored, body, names, checked: AtomicU64::new(0), used: AtomicU64::new(0) }
+        Self { stored, content, names, checked: AtomicU64::new(0), used: AtomicU64::new(0) }
     }
 
     pub(crate) fn stored(&self) -> &Stored {
@@ -40,37 +55,66 @@ impl Object {
 
     /// The length of the whole representation, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
-        self.body.length()
+        match &self.content {
+            Content::Memory(parts) => parts.length(),
+            #[cfg(feature = "disk")]
+            Content::File(body) => Some(body.length()),
+        }
     }
 
     /// Whether all of the representation is here.
     pub(crate) fn is_whole(&self) -> bool {
-        self.body.is_whole()
+        self.parts().is_none_or(Parts::is_whole)
     }
 
     /// What of a range is not here, in order.
     pub(crate) fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
-        self.body.missing(range)
+        self.parts().map(|parts| parts.missing(range)).unwrap_or_default()
     }
 
     /// Reads a range, if all of it is here.
     pub(crate) fn read(&self, range: Range<u64>) -> Option<Reader> {
-        self.body.cursor(range).map(Reader::from_memory)
+        match &self.content {
+            Content::Memory(parts) => parts.cursor(range).map(Reader::from_memory),
+            #[cfg(feature = "disk")]
+            Content::File(body) => Reader::from_file(body, range),
+        }
     }
 
-    /// What there is of the body, if it is in memory.
+    /// What there is of the body, if it is in memory. What is on disk is whole.
+    #[allow(clippy::unnecessary_wraps, reason = "without a disk all is in memory")]
     pub(crate) fn parts(&self) -> Option<&Parts> {
-        Some(&self.body)
+        match &self.content {
+            Content::Memory(parts) => Some(parts),
+            #[cfg(feature = "disk")]
+            Content::File(_) => None,
+        }
     }
 
     /// How many bytes of it are here.
     pub(super) fn held(&self) -> Option<u64> {
-        Some(self.body.held())
+        self.parts().map(Parts::held)
+    }
+
+    #[cfg(feature = "disk")]
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether the body can be read, as far as one knows.
+    #[inline]
+    #[allow(clippy::unused_self, reason = "without a disk all is in memory")]
+    pub(super) fn is_sound(&self) -> bool {
+        match &self.content {
+            Content::Memory(_) => true,
+            #[cfg(feature = "disk")]
+            Content::File(body) => body.is_sound(),
+        }
     }
 
     /// The memory that it takes, in bytes.
     pub(super) fn weight(&self) -> u64 {
-        (size_of::<Self>() + self.stored.weight() + size_of_val(&*self.names)) as u64 + self.body.weight()
+        (size_of::<Self>() + self.stored.weight() + size_of_val(&*self.names)) as u64 + self.content.weight()
     }
 
     /// As it is stored: with what it is to be compared with from now on.
@@ -79,9 +123,18 @@ impl Object {
         *self.used.get_mut() = now;
     }
 
+    /// The same with its body elsewhere.
+    #[cfg(feature = "disk")]
+    pub(super) fn with_body(&self, body: FileBody) -> Self {
+        let object = Self::with_content(self.stored.clone(), Content::File(body));
+        object.checked.store(self.checked.load(Acquire), Release);
+        object.used.store(self.last_use(), Relaxed);
+        object
+    }
+
     /// The same body behind another head.
     pub(crate) fn with_head(&self, stored: Stored) -> Self {
-        Self::new(stored, self.body.clone())
+        Self::with_content(stored, self.content.clone())
     }
 
     /// What it was last compared with.
@@ -109,6 +162,16 @@ impl Object {
         // Written only when it changes: who finds it all the time shares the line.
         if self.used.load(Relaxed) != now {
             self.used.store(now, Relaxed);
+        }
+    }
+}
+
+impl Content {
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Memory(parts) => parts.weight(),
+            #[cfg(feature = "disk")]
+            Self::File(body) => body.weight(),
         }
     }
 }

@@ -109,6 +109,18 @@ impl Purges {
     pub(super) fn note(&self, target: Target<'_>, soft: bool) -> u64 {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.last.load(Acquire) + 1;
+        self.note_as(number, target, soft);
+        number
+    }
+
+    /// Notes a purge of an earlier process.
+    #[cfg(feature = "disk")]
+    pub(super) fn replay(&self, number: u64, target: Target<'_>, soft: bool) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note_as(number.max(self.last() + 1), target, soft);
+    }
+
+    fn note_as(&self, number: u64, target: Target<'_>, soft: bool) {
         match target {
             Target::All => write(&self.all, |all| all.note(number, soft)),
             Target::Name(name) => {
@@ -121,7 +133,6 @@ impl Purges {
             }
         }
         self.last.store(number, Release);
-        number
     }
 
     /// What became of something with this URL and path, and these names, since the purge of this number.
