@@ -1,8 +1,9 @@
 //! Cache directives (RFC 9111, section 5.2; RFC 5861; RFC 8246).
 //!
-//! What restricts a cache counts however it is written: in any case, with an argument it should not have, with garbage behind it. What
-//! permits counts only as its grammar has it. A time that is no number, and two that differ, are no time at all: then
-//! "caches are encouraged to consider responses to be stale" (section 4.2.1).
+//! What restricts a cache counts however it is written: in any case, with an argument it should not have,
+//! with garbage behind it. What permits counts only as its grammar has it. A time that is no number, and two
+//! that differ, are no time at all: then "caches are encouraged to consider responses to be stale" (section
+//! 4.2.1).
 
 use http::{
     HeaderMap, HeaderName,
@@ -78,8 +79,8 @@ impl Scope {
     }
 }
 
-/// Fields that a cache works with. To leave one of them out would change what it knows of the response, so a directive that names one
-/// counts as if it named none.
+/// Fields that a cache works with. To leave one of them out would change what it knows of the response, so a
+/// directive that names one counts as if it named none.
 const WORKED_WITH: [&str; 16] = [
     "age",
     "cache-control",
@@ -121,7 +122,8 @@ pub(crate) struct ResponseDirectives {
     pub(crate) proxy_revalidate: bool,
     pub(crate) must_understand: bool,
     pub(crate) immutable: bool,
-    /// Whether one of the directives lets a shared cache store what was asked for with credentials (RFC 9111, section 3.5).
+    /// Whether one of the directives lets a shared cache store what was asked for with credentials (RFC 9111,
+    /// section 3.5).
     pub(crate) lets_share: bool,
 }
 
@@ -275,8 +277,8 @@ pub(super) struct Directive<'l> {
 }
 
 impl<'l> Directive<'l> {
-    /// Reads a member. Whatever stands before its first token character is skipped, a quote for example: what forbids must not hide
-    /// behind it.
+    /// Reads a member. Whatever stands before its first token character is skipped, a quote for example: what
+    /// forbids must not hide behind it.
     pub(super) fn of(member: &'l [u8]) -> Self {
         let start = member.iter().position(|b| is_tchar(*b)).unwrap_or(member.len());
         let (garbage, member) = member.split_at(start);
@@ -347,5 +349,4 @@ impl<'l> Iterator for Directives<'l> {
 }
 
 #[cfg(test)]
-#[path = "cache_control_tests.rs"]
 mod tests;

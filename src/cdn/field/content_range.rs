@@ -6,8 +6,8 @@ use http::{HeaderMap, header::CONTENT_RANGE};
 
 use super::{lines, range::number};
 
-/// Which bytes a response has, and the length of the whole, if that is known. `None` if it does not say, says it twice, or
-/// contradicts itself.
+/// Which bytes a response has, and the length of the whole, if that is known. `None` if it does not say, says
+/// it twice, or contradicts itself.
 pub(crate) fn read(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let mut lines = lines(headers, &CONTENT_RANGE);
     let line = lines.next()?;

@@ -1,7 +1,8 @@
 //! Dates (RFC 9110, section 5.6.7).
 //!
-//! The three forms that recipients must take, in any case, and nothing else: what is no date has to count as one in the
-//! past (RFC 9111, section 5.3), so guessing would make responses fresh that their origin wants to be stale.
+//! The three forms that recipients must take, in any case, and nothing else: what is no date has to count as
+//! one in the past (RFC 9111, section 5.3), so guessing would make responses fresh that their origin wants to
+//! be stale.
 
 use std::time::{Duration, SystemTime};
 
@@ -95,8 +96,8 @@ fn rfc850_date(day: &[u8], rest: &[u8], now: Seconds) -> Option<Seconds> {
     expect(&rest[10..11], b" ")?;
     expect(&rest[19..], b" GMT")?;
     let (day, month, time) = (number(&rest[1..3])?, month(&rest[4..7])?, time(&rest[11..19])?);
-    // "Recipients MUST interpret a timestamp that appears to be more than 50 years in the future as representing the most
-    // recent year in the past that had the same last two digits."
+    // "Recipients MUST interpret a timestamp that appears to be more than 50 years in the future as
+    // representing the most recent year in the past that had the same last two digits."
     let this_year = year_of(now);
     let mut year = this_year - this_year.rem_euclid(100) + number(&rest[8..10])?;
     while year > this_year + 50 {

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, header::AGE};
 
 use super::{lines, list::members};
 
-/// The most seconds that are told apart: as many as a structured field can carry (RFC 9651, section 3.3.1), some 30 million
-/// years. More counts as this many.
+/// The most seconds that are told apart: as many as a structured field can carry (RFC 9651, section 3.3.1),
+/// some 30 million years. More counts as this many.
 pub(crate) const MOST: u64 = 999_999_999_999_999;
 
 /// A number of seconds: digits, and nothing else.

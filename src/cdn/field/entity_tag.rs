@@ -4,7 +4,8 @@ use http::{HeaderMap, header::IF_NONE_MATCH};
 
 use super::lines;
 
-/// An entity tag, as it was written. One without quotes, which is none, is told from one with the same characters in them.
+/// An entity tag, as it was written. One without quotes, which is none, is told from one with the same
+/// characters in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntityTag<'t> {
     is_weak: bool,

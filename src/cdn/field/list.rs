@@ -2,9 +2,9 @@
 
 /// The members of one line of a list, without the whitespace around them. Empty ones are left out.
 ///
-/// A comma in a quoted string separates nothing. Quotes that are not a whole argument or member are no quoted string: they
-/// may not end, or stand in the midst of something. From there on every comma separates, and [`is_broken`](Self::is_broken) says so:
-/// nobody hides a directive behind them.
+/// A comma in a quoted string separates nothing. Quotes that are not a whole argument or member are no quoted
+/// string: they may not end, or stand in the midst of something. From there on every comma separates, and
+/// [`is_broken`](Self::is_broken) says so: nobody hides a directive behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Members<'l> {
     rest: &'l [u8],

@@ -1,7 +1,7 @@
 //! What header fields say: parsers over the bytes of all lines of a field, for input that is hostile.
 //!
-//! Each of them is lenient where a field forbids something, and strict where it permits something: `No-Store;` forbids,
-//! `max-age=3600;` gives no time.
+//! Each of them is lenient where a field forbids something, and strict where it permits something:
+//! `No-Store;` forbids, `max-age=3600;` gives no time.
 
 pub(crate) mod cache_control;
 pub(crate) mod content_range;

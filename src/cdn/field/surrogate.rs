@@ -10,8 +10,8 @@ use super::{
 
 pub(crate) static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
-/// Reads the field. `None` if it is not there, or has nothing for this cache: `no-store`, `no-store-remote` and `max-age` count,
-/// but not with a target (`max-age=60;name`), which some other surrogate bears.
+/// Reads the field. `None` if it is not there, or has nothing for this cache: `no-store`, `no-store-remote`
+/// and `max-age` count, but not with a target (`max-age=60;name`), which some other surrogate bears.
 pub(crate) fn read(headers: &HeaderMap) -> Option<ResponseDirectives> {
     let mut directives = ResponseDirectives::default();
     let mut is_empty = true;

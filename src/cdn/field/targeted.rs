@@ -13,7 +13,8 @@ use super::{
     lines,
 };
 
-/// Reads a targeted field. `None` if it is not there, is empty, or no dictionary: it is then ignored altogether (section 2.1).
+/// Reads a targeted field. `None` if it is not there, is empty, or no dictionary: it is then ignored
+/// altogether (section 2.1).
 pub(crate) fn read(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
     if !headers.contains_key(name) {
         return None;
@@ -57,8 +58,8 @@ struct Member<'v, 'l> {
 }
 
 impl<'l> Member<'_, 'l> {
-    /// "Implementations SHOULD NOT consume values that violate these inferred constraints": a value of the wrong type makes a directive
-    /// malformed, which still counts where it forbids.
+    /// "Implementations SHOULD NOT consume values that violate these inferred constraints": a value of the
+    /// wrong type makes a directive malformed, which still counts where it forbids.
     fn add(self, argument: Argument<'l>, is_exact: bool) {
         self.members.0.push(Directive { name: self.name, argument, is_exact });
     }

@@ -38,8 +38,8 @@ pub struct CacheStatus {
 }
 
 impl CacheStatus {
-    /// The member for a cache of this name: a token, or else quoted. Characters that cannot stand in a structured field are
-    /// left out.
+    /// The member for a cache of this name: a token, or else quoted. Characters that cannot stand in a
+    /// structured field are left out.
     pub fn value(&self, name: &str) -> HeaderValue {
         // Nearly all fit, and take no memory but that of the value.
         let mut short = [0; 128];

@@ -8,12 +8,14 @@ use http::{
 };
 
 use super::{Policy, Stored, update};
+use crate::cdn::field::entity_tag::EntityTag;
 
 impl Stored {
-    /// Asks the origin for bytes that are missing, and only if the representation is still the same (`Range`, `If-Range`). An end of
-    /// `u64::MAX` means all the rest. Conditions of the client are taken away.
+    /// Asks the origin for bytes that are missing, and only if the representation is still the same (`Range`,
+    /// `If-Range`). An end of `u64::MAX` means all the rest. Conditions of the client are taken away.
     ///
-    /// Says whether there is a strong validator, without which what comes cannot be [combined](Policy::combine) with this.
+    /// Says whether there is a strong validator, without which what comes cannot be
+    /// [combined](Policy::combine) with this.
     pub fn ask_for(&self, headers: &mut HeaderMap, missing: &Range<u64>) -> bool {
         for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE] {
             headers.remove(name);
@@ -26,7 +28,7 @@ impl Stored {
         if let Ok(range) = HeaderValue::try_from(range) {
             headers.insert(RANGE, range);
         }
-        let tag = self.headers.get(ETAG).filter(|_| self.entity_tag().is_some_and(|tag| tag.is_strong()));
+        let tag = self.headers.get(ETAG).filter(|_| self.entity_tag().is_some_and(EntityTag::is_strong));
         let date = self.headers.get(LAST_MODIFIED).filter(|_| self.strong_last_modified().is_some());
         let validator = tag.or(date);
         if let Some(validator) = validator {
@@ -37,9 +39,11 @@ impl Stored {
 }
 
 impl Policy {
-    /// The head for the bytes of both, if both are of the same representation: they share a strong validator, and do not differ in length.
+    /// The head for the bytes of both, if both are of the same representation: they share a strong validator,
+    /// and do not differ in length.
     ///
-    /// The fields of the newer one replace those of the older, and its terms are those that count. The [part](Stored::part) is the newer's.
+    /// The fields of the newer one replace those of the older, and its terms are those that count. The
+    /// [part](Stored::part) is the newer's.
     pub fn combine(&self, old: &Stored, new: &Stored) -> Option<Stored> {
         let share_a_validator = match (old.entity_tag(), new.entity_tag()) {
             (Some(old), Some(new)) => old.matches_strongly(new),

@@ -27,8 +27,8 @@ pub enum Precondition {
 impl Stored {
     /// Evaluates the conditions of a `GET` or `HEAD` request.
     ///
-    /// `If-Match` and `If-Unmodified-Since` are the origin's, and not looked at. Where the stored status is no success, no
-    /// condition is evaluated (RFC 9110, section 13.2.1).
+    /// `If-Match` and `If-Unmodified-Since` are the origin's, and not looked at. Where the stored status is
+    /// no success, no condition is evaluated (RFC 9110, section 13.2.1).
     pub fn precondition(&self, request: &request::Parts) -> Precondition {
         let headers = &request.headers;
         if !self.status.is_success() {
@@ -44,8 +44,9 @@ impl Stored {
         if !headers.contains_key(IF_MODIFIED_SINCE) {
             return Precondition::Send;
         }
-        // "A recipient MUST ignore the If-Modified-Since header field if the received field value is not a valid HTTP-date, the field value
-        // has more than one member" (RFC 9110, section 13.1.3). Without Last-Modified, Date stands in for it (RFC 9111, section 4.3.2).
+        // "A recipient MUST ignore the If-Modified-Since header field if the received field value is not a
+        // valid HTTP-date, the field value has more than one member" (RFC 9110, section 13.1.3). Without
+        // Last-Modified, Date stands in for it (RFC 9111, section 4.3.2).
         match DateField::read(headers, &IF_MODIFIED_SINCE, self.date) {
             DateField::Date(since) if self.last_modified.unwrap_or(self.date) <= since => {
                 Precondition::NotModified
@@ -54,7 +55,8 @@ impl Stored {
         }
     }
 
-    /// Whether a request's `Range` counts: there is no `If-Range`, or it names this very representation (RFC 9110, section 13.1.5).
+    /// Whether a request's `Range` counts: there is no `If-Range`, or it names this very representation (RFC
+    /// 9110, section 13.1.5).
     pub(super) fn if_range(&self, request: &request::Parts) -> bool {
         if request.method != Method::GET {
             return false;
@@ -72,7 +74,8 @@ impl Stored {
         date.is_some() && date == self.strong_last_modified()
     }
 
-    /// The head of a 304 in place of the stored response: without what describes a content that is not there (RFC 9110, section 15.4.5).
+    /// The head of a 304 in place of the stored response: without what describes a content that is not there
+    /// (RFC 9110, section 15.4.5).
     pub fn not_modified(&self, age: u64) -> (StatusCode, HeaderMap) {
         let mut headers = self.fields(age);
         for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE] {

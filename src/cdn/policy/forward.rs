@@ -48,8 +48,9 @@ impl Forward {
 }
 
 impl Policy {
-    /// Why a request goes to the origin without a look into the cache, if it does: its method is neither `GET` nor `HEAD`, it has a body,
-    /// asks for another protocol, or has a condition that only the origin can tell (`If-Match`, `If-Unmodified-Since`).
+    /// Why a request goes to the origin without a look into the cache, if it does: its method is neither
+    /// `GET` nor `HEAD`, it has a body, asks for another protocol, or has a condition that only the origin
+    /// can tell (`If-Match`, `If-Unmodified-Since`).
     ///
     /// Its response may be stored all the same, if [`store`](Self::store) says so.
     pub fn bypasses(&self, request: &request::Parts) -> Option<Forward> {
@@ -69,7 +70,8 @@ impl Policy {
         self.request_directives(request).no_store
     }
 
-    /// Whether the request says `only-if-cached`: what cannot be answered from the cache is answered with 504 (RFC 9111, section 5.2.1.7).
+    /// Whether the request says `only-if-cached`: what cannot be answered from the cache is answered with 504
+    /// (RFC 9111, section 5.2.1.7).
     pub fn only_if_cached(&self, request: &request::Parts) -> bool {
         self.obeys_clients && RequestDirectives::read(&request.headers).only_if_cached
     }

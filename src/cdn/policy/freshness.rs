@@ -110,7 +110,8 @@ fn explicit(
     }
     match DateField::read(headers, &EXPIRES, now) {
         DateField::Absent => None,
-        // "A cache recipient MUST interpret invalid date formats, especially the value 0, as representing a time in the past."
+        // "A cache recipient MUST interpret invalid date formats, especially the value 0, as representing a
+        // time in the past."
         DateField::Invalid => Some(Duration::ZERO),
         DateField::Date(expires) => {
             let lifetime = u64::try_from(expires.saturating_sub(date)).unwrap_or(0);

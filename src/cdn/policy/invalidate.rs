@@ -11,8 +11,9 @@ use super::Policy;
 use crate::cdn::field::lines;
 
 impl Policy {
-    /// The URIs whose stored responses an answer makes invalid: the target of an unsafe request that did not fail, and what `Location` and
-    /// `Content-Location` name on the same origin. They have the form that the request's own URI has.
+    /// The URIs whose stored responses an answer makes invalid: the target of an unsafe request that did not
+    /// fail, and what `Location` and `Content-Location` name on the same origin. They have the form that the
+    /// request's own URI has.
     pub fn invalidates(&self, request: &request::Parts, response: &response::Parts) -> Vec<Uri> {
         let is_success = response.status.is_success() || response.status.is_redirection();
         if is_safe(&request.method) || !is_success {
@@ -30,7 +31,8 @@ impl Policy {
 }
 
 fn is_safe(method: &Method) -> bool {
-    // QUERY and the WebDAV methods that only read are safe too (RFC 9110, section 9.2.1; the IANA's registry of methods).
+    // QUERY and the WebDAV methods that only read are safe too (RFC 9110, section 9.2.1; the IANA's registry
+    // of methods).
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
         || matches!(method.as_str(), "PROPFIND" | "REPORT" | "SEARCH" | "QUERY" | "PRI")
 }
@@ -47,7 +49,8 @@ fn with_target(uri: &Uri, target: PathAndQuery) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Resolves a reference against the target of a request (RFC 3986, section 5). `None` if it is of another origin, or makes no sense.
+/// Resolves a reference against the target of a request (RFC 3986, section 5). `None` if it is of another
+/// origin, or makes no sense.
 fn resolve(request: &request::Parts, reference: &[u8]) -> Option<PathAndQuery> {
     let reference = std::str::from_utf8(reference).ok()?.trim();
     let reference = reference.split_once('#').map_or(reference, |(before, _)| before);
@@ -63,6 +66,8 @@ fn resolve(request: &request::Parts, reference: &[u8]) -> Option<PathAndQuery> {
         without_dots(reference)
     } else if reference.starts_with('?') {
         format!("{path}{reference}")
+    } else if reference.split(['/', '?']).next().is_some_and(|segment| segment.contains(':')) {
+        return None;
     } else {
         let folder = &path[..=path.rfind('/')?];
         without_dots(&format!("{folder}{reference}"))

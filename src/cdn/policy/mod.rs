@@ -1,7 +1,9 @@
-//! What a shared cache may store, reuse, and must validate: RFC 9111 as plain functions of requests, responses and time.
+//! What a shared cache may store, reuse, and must validate: RFC 9111 as plain functions of requests,
+//! responses and time.
 //!
-//! The rules do no I/O and read no clock, so they serve any store and any transport. [`Policy::store`] says whether a response may be
-//! stored, and reads everything that later decisions need into a [`Stored`]; [`Policy::reuse`] says whether it may answer a request.
+//! The rules do no I/O and read no clock, so they serve any store and any transport. [`Policy::store`] says
+//! whether a response may be stored, and reads everything that later decisions need into a [`Stored`];
+//! [`Policy::reuse`] says whether it may answer a request.
 //!
 //! ```
 //! use std::time::Duration;

@@ -21,10 +21,11 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part that a content of so many bytes is, when the origin framed it properly. `None` if it has more bytes than it should.
+    /// The part that a content of so many bytes is, when the origin framed it properly. `None` if it has more
+    /// bytes than it should.
     ///
-    /// Some origins count wrongly and name an end one byte too far. What there is then ends with the content, and so does the whole, if the part
-    /// was to reach to its end.
+    /// Some origins count wrongly and name an end one byte too far. What there is then ends with the content,
+    /// and so does the whole, if the part was to reach to its end.
     pub fn with_content(mut self, length: u64) -> Option<Self> {
         let end = self.range.start.checked_add(length).filter(|end| *end <= self.range.end && length > 0)?;
         if end < self.range.end {
@@ -54,8 +55,8 @@ pub enum RangeAnswer {
 }
 
 impl Stored {
-    /// Which bytes of a representation of this length answer the request. `If-Range` is honoured; what asks for more than one range
-    /// is answered in whole, which is always allowed.
+    /// Which bytes of a representation of this length answer the request. `If-Range` is honoured; what asks
+    /// for more than one range is answered in whole, which is always allowed.
     pub fn range(&self, request: &request::Parts, length: u64) -> RangeAnswer {
         match self.asked(request) {
             None => RangeAnswer::Whole,
@@ -63,8 +64,8 @@ impl Stored {
         }
     }
 
-    /// Which bytes the request asks for when the length of the whole is not known; `None` if that cannot be told, or all are
-    /// asked for.
+    /// Which bytes the request asks for when the length of the whole is not known; `None` if that cannot be
+    /// told, or all are asked for.
     pub fn range_of_unknown(&self, request: &request::Parts) -> Option<Range<u64>> {
         match self.asked(request)? {
             ByteRange::FromTo(first, last) => Some(first..last.checked_add(1)?),

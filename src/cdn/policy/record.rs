@@ -81,8 +81,8 @@ impl Stored {
 
     /// Back from a disk. `None` if it makes no sense.
     ///
-    /// The time since it was written is taken from the time of day, which may have been set meanwhile: what was written in the future has lived for
-    /// as long as it may.
+    /// The time since it was written is taken from the time of day, which may have been set meanwhile: what
+    /// was written in the future has lived for as long as it may.
     pub fn from_record(record: Record, now: Moment) -> Option<Self> {
         let mut headers = HeaderMap::with_capacity(record.fields.len());
         for (name, value) in record.fields {

@@ -59,8 +59,8 @@ impl Policy {
 
     fn decide(&self, stored: &Stored, request: &request::Parts, now: Moment, is_fresh: bool) -> Reuse {
         let asks = self.request_directives(request);
-        // "The no-cache request directive indicates that the client prefers a stored response not be used to satisfy the request without
-        // successful validation on the origin server" (section 5.2.1.4).
+        // "The no-cache request directive indicates that the client prefers a stored response not be used to
+        // satisfy the request without successful validation on the origin server" (section 5.2.1.4).
         if asks.no_cache {
             return Reuse::Validate(Why::Request);
         }
@@ -78,8 +78,8 @@ impl Policy {
         if stored.restraint >= Restraint::Revalidate || is_unwanted {
             return Reuse::Validate(Why::Stale);
         }
-        // "Unless the max-stale request directive is also present, the client is not willing to receive a stale response" (section 5.2.1.1), and so
-        // with min-fresh.
+        // "Unless the max-stale request directive is also present, the client is not willing to receive a
+        // stale response" (section 5.2.1.1), and so with min-fresh.
         let wants_fresh = asks.max_age != Delta::Absent || asks.min_fresh != Delta::Absent;
         let max_stale = asks.max_stale.seconds().map(Duration::from_secs);
         let is_in_window =
@@ -93,7 +93,8 @@ impl Policy {
         Reuse::Validate(Why::Stale)
     }
 
-    /// The age of a stored response that may be used because the origin failed; `None` if the failure must be passed on.
+    /// The age of a stored response that may be used because the origin failed; `None` if the failure must be
+    /// passed on.
     pub fn on_failure(
         &self,
         stored: &Stored,
@@ -110,17 +111,18 @@ impl Policy {
             Failure::Unreachable => None,
             Failure::Status(status) => Some(status.as_u16()),
         };
-        // "An error is any situation that would result in a 500, 502, 503, or 504 HTTP response status code being returned" (RFC 5861,
-        // section 4).
+        // "An error is any situation that would result in a 500, 502, 503, or 504 HTTP response status code
+        // being returned" (RFC 5861, section 4).
         let is_error = matches!(status, None | Some(500 | 502 | 503 | 504));
-        // What a gateway in front of the origin says when it cannot reach it, and "act as if the server failed to respond" (RFC 9111,
-        // section 4.3.3). `s-maxage` forbids that, unless the response opens a window itself.
+        // What a gateway in front of the origin says when it cannot reach it, and "act as if the server
+        // failed to respond" (RFC 9111, section 4.3.3). `s-maxage` forbids that, unless the response opens a
+        // window itself.
         let is_unreachable = matches!(status, None | Some(502..=504)) && stored.restraint == Restraint::None;
         let asked = asks.stale_if_error.seconds().filter(|_| stored.restraint == Restraint::None);
         let window = stored.stale_if_error.max(asked.map(Duration::from_secs));
         let staleness = stored.staleness(now);
-        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be used" (RFC 5861, section 4): the
-        // window goes before what holds without one.
+        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be
+        // used" (RFC 5861, section 4): the window goes before what holds without one.
         let most = match window {
             Some(window) if is_error => window,
             _ if is_unreachable => self.stale_if_unreachable,
@@ -138,8 +140,8 @@ impl Policy {
     }
 }
 
-/// Whether the client wants a younger one. `max-age=0` is what browsers send to reload, which an immutable response need not heed while it is
-/// fresh (RFC 8246, section 2).
+/// Whether the client wants a younger one. `max-age=0` is what browsers send to reload, which an immutable
+/// response need not heed while it is fresh (RFC 8246, section 2).
 fn is_too_old(max_age: Delta, current_age: Duration, is_immutable: bool) -> bool {
     match max_age {
         Delta::Absent => false,

@@ -1,8 +1,9 @@
 //! Which requests a response was selected by (RFC 9111, section 4.1).
 //!
-//! "The header fields from two requests are defined to match if and only if those in the first request can be transformed to those in the
-//! second request by adding or removing whitespace, where allowed; combining multiple header field lines; normalizing both header field
-//! values in a way that is known to have identical semantics."
+//! "The header fields from two requests are defined to match if and only if those in the first request can be
+//! transformed to those in the second request by adding or removing whitespace, where allowed; combining
+//! multiple header field lines; normalizing both header field values in a way that is known to have identical
+//! semantics."
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -101,11 +102,11 @@ impl Selector {
 
 /// All lines of a field in a form that is the same for what means the same.
 fn normalize(name: &HeaderName, request: &HeaderMap) -> Box<[u8]> {
-    if *name == ACCEPT_LANGUAGE || *name == ACCEPT_ENCODING {
-        if let Some(mut weighted) = weighted(name, request) {
-            weighted.sort_unstable();
-            return weighted.iter().flat_map(Weighted::to_bytes).collect();
-        }
+    if (*name == ACCEPT_LANGUAGE || *name == ACCEPT_ENCODING)
+        && let Some(mut weighted) = weighted(name, request)
+    {
+        weighted.sort_unstable();
+        return weighted.iter().flat_map(Weighted::to_bytes).collect();
     }
     // Cookies may be split over lines by HTTP/2 and 3 (RFC 9113, section 8.2.3).
     let separator = if *name == COOKIE { &b"; "[..] } else { b"," };
@@ -119,7 +120,8 @@ fn normalize(name: &HeaderName, request: &HeaderMap) -> Box<[u8]> {
     normal.into()
 }
 
-/// Takes the whitespace around commas away, except in quoted strings. Empty members stay: the field may not be a list.
+/// Takes the whitespace around commas away, except in quoted strings. Empty members stay: the field may not
+/// be a list.
 fn squeeze(line: &[u8], normal: &mut Vec<u8>) {
     let (mut is_quoted, mut is_escaped, mut is_after_comma) = (false, false, false);
     let start = normal.len();
@@ -162,7 +164,8 @@ impl Weighted {
     }
 }
 
-/// The members of `Accept-Language` or `Accept-Encoding`. `None` if any is not as the grammar has it, or there are very many.
+/// The members of `Accept-Language` or `Accept-Encoding`. `None` if any is not as the grammar has it, or
+/// there are very many.
 fn weighted(name: &HeaderName, request: &HeaderMap) -> Option<Vec<Weighted>> {
     const MOST: usize = 64;
     let mut all = Vec::new();
@@ -180,7 +183,8 @@ fn weighted(name: &HeaderName, request: &HeaderMap) -> Option<Vec<Weighted>> {
             return None;
         }
         let mut token = token.to_ascii_lowercase();
-        // "A recipient SHOULD consider 'x-gzip' to be equivalent to 'gzip'", and so with 'x-compress' (RFC 9110, section 8.4.1).
+        // "A recipient SHOULD consider 'x-gzip' to be equivalent to 'gzip'", and so with 'x-compress' (RFC
+        // 9110, section 8.4.1).
         if *name == ACCEPT_ENCODING && matches!(&token[..], b"x-gzip" | b"x-compress") {
             token.drain(..2);
         }
@@ -206,7 +210,8 @@ fn is_language(tag: &[u8]) -> bool {
     !tag.is_empty() && tag.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
-/// Whether a request likes this language best, and no other one as much: a response in it is what the origin would choose.
+/// Whether a request likes this language best, and no other one as much: a response in it is what the origin
+/// would choose.
 fn prefers(request: &HeaderMap, language: &[u8]) -> bool {
     let Some(all) = weighted(&ACCEPT_LANGUAGE, request) else { return false };
     let Some(best) = all.iter().map(|weighted| weighted.quality).max().filter(|best| *best > 0) else {

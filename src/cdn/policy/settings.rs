@@ -6,8 +6,8 @@ use http::HeaderName;
 
 /// The rules of a shared cache, as RFC 9111 has them, and what an operator may decide about them.
 ///
-/// The defaults add nothing to what origins say: no time to live of our own, heuristics only where section 4.2.2 allows
-/// them.
+/// The defaults add nothing to what origins say: no time to live of our own, heuristics only where section
+/// 4.2.2 allows them.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Policy {
@@ -29,8 +29,8 @@ pub struct Policy {
 
 /// What becomes of responses that set cookies.
 ///
-/// A cookie does not keep a response from being stored (RFC 9111, section 7.3), but one that was meant for a single user and reaches
-/// all of them is a catastrophe.
+/// A cookie does not keep a response from being stored (RFC 9111, section 7.3), but one that was meant for a
+/// single user and reaches all of them is a catastrophe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SetCookie {
     /// Stored if the origin says in the response how long it is fresh; never by heuristics or settings of ours.
@@ -63,8 +63,8 @@ impl Policy {
         }
     }
 
-    /// Sets which targeted fields (RFC 9213) decide in place of `Cache-Control` and `Expires`, the first one that is there and valid
-    /// (default: `CDN-Cache-Control`).
+    /// Sets which targeted fields (RFC 9213) decide in place of `Cache-Control` and `Expires`, the first one
+    /// that is there and valid (default: `CDN-Cache-Control`).
     pub fn targets(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.targets = names.into_iter().collect();
         self
@@ -76,8 +76,9 @@ impl Policy {
         self
     }
 
-    /// Sets whether the `Cache-Control` of requests counts (default: yes). They are advice (RFC 9111, section 5.2.1), by which any
-    /// client can have any response fetched anew; so most content delivery networks ignore them.
+    /// Sets whether the `Cache-Control` of requests counts (default: yes). They are advice (RFC 9111, section
+    /// 5.2.1), by which any client can have any response fetched anew; so most content delivery networks
+    /// ignore them.
     pub fn client_directives(mut self, obeys_clients: bool) -> Self {
         self.obeys_clients = obeys_clients;
         self
@@ -89,23 +90,24 @@ impl Policy {
         self
     }
 
-    /// Sets for which share of the time since it was modified a response is fresh that does not say (default: 10 per cent), and for
-    /// how long at most (default: a day). With 0 there is no such guess (RFC 9111, section 4.2.2).
+    /// Sets for which share of the time since it was modified a response is fresh that does not say (default:
+    /// 10 per cent), and for how long at most (default: a day). With 0 there is no such guess (RFC 9111,
+    /// section 4.2.2).
     pub fn heuristics(mut self, percent: u32, limit: Duration) -> Self {
         self.heuristic_percent = percent.min(100);
         self.heuristic_limit = limit;
         self
     }
 
-    /// Sets how long a response is fresh that neither says so nor lets it be guessed (default: not at all). This is only for
-    /// statuses that are cacheable heuristically, and for what sets no cookie.
+    /// Sets how long a response is fresh that neither says so nor lets it be guessed (default: not at all).
+    /// This is only for statuses that are cacheable heuristically, and for what sets no cookie.
     pub fn fallback_ttl(mut self, ttl: Duration) -> Self {
         self.fallback_ttl = Some(ttl);
         self
     }
 
-    /// Sets how long the failures 404, 405, 410, 414, 451 and 500 to 504 are fresh that do not say so (default: by the rules
-    /// above).
+    /// Sets how long the failures 404, 405, 410, 414, 451 and 500 to 504 are fresh that do not say so
+    /// (default: by the rules above).
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = Some(ttl);
         self
@@ -117,29 +119,31 @@ impl Policy {
         self
     }
 
-    /// Sets for how long stale responses are used while they are validated, if they do not say so themselves (RFC 5861;
-    /// default: not at all).
+    /// Sets for how long stale responses are used while they are validated, if they do not say so themselves
+    /// (RFC 5861; default: not at all). Failures are not.
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.stale_while_revalidate = window;
         self
     }
 
-    /// Sets for how long stale responses are used in place of an error 500, 502, 503 or 504, if they do not say so themselves
-    /// (RFC 5861; default: not at all).
+    /// Sets for how long stale responses are used in place of an error 500, 502, 503 or 504, if they do not
+    /// say so themselves (RFC 5861; default: not at all).
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = window;
         self
     }
 
-    /// Sets for how long stale responses are used while the origin cannot be reached, or a gateway says so with 502, 503 or 504 (RFC
-    /// 9111, sections 4.2.4 and 4.3.3; default: a week). What forbids it, such as `must-revalidate`, is obeyed.
+    /// Sets for how long stale responses are used while the origin cannot be reached, or a gateway says so
+    /// with 502, 503 or 504 (RFC 9111, sections 4.2.4 and 4.3.3; default: a week). What forbids it, such as
+    /// `must-revalidate`, is obeyed.
     pub fn stale_if_unreachable(mut self, window: Duration) -> Self {
         self.stale_if_unreachable = window;
         self
     }
 
-    /// Sets whether responses are refused whose media type does not fit the ending of the path, such as HTML under `/account/x.css`
-    /// (default: no). This guards origins that send `Cache-Control` by the name alone against web cache deception.
+    /// Sets whether responses are refused whose media type does not fit the ending of the path, such as HTML
+    /// under `/account/x.css` (default: no). This guards origins that send `Cache-Control` by the name alone
+    /// against web cache deception.
     pub fn check_extensions(mut self, checks_extensions: bool) -> Self {
         self.checks_extensions = checks_extensions;
         self

@@ -15,8 +15,8 @@ pub(super) fn is_understood(status: StatusCode) -> bool {
     )
 }
 
-/// Whether a status is final, and about what the cache key tells: not about a condition, a range, a connection or the rate of one client.
-/// RFC 6585 has four that must not be stored.
+/// Whether a status is final, and about what the cache key tells: not about a condition, a range, a
+/// connection or the rate of one client. RFC 6585 has four that must not be stored.
 pub(super) fn is_storable(status: StatusCode) -> bool {
     let status = status.as_u16();
     status >= 200 && !matches!(status, 304 | 407 | 408 | 412 | 416 | 417 | 421 | 425 | 428 | 429 | 431 | 511)

@@ -31,7 +31,8 @@ const VACANT: HeaderValue = HeaderValue::from_static("");
 
 /// What is kept of a response besides its body, with everything read that a hit needs.
 ///
-/// An answer of 206 is kept as the head of the whole representation, beside the [part](Self::part) that it brought.
+/// An answer of 206 is kept as the head of the whole representation, beside the [part](Self::part) that it
+/// brought.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub(super) status: StatusCode,
@@ -67,8 +68,9 @@ impl Draft {
         let Self { status, mut headers, selectors, part } = self;
         let now = seconds(received.wall);
         let initial_age = freshness::initial_age(&headers, sent, received);
-        // "A recipient with a clock that receives a response message without a Date header field MUST record the time it was received and
-        // append a corresponding Date header field if it is cached or forwarded downstream" (RFC 9110, section 6.6.1).
+        // "A recipient with a clock that receives a response message without a Date header field MUST record
+        // the time it was received and append a corresponding Date header field if it is cached or forwarded
+        // downstream" (RFC 9110, section 6.6.1).
         let date = DateField::read(&headers, &DATE, now).date();
         if date.is_none() {
             headers.insert(DATE, date::to_value(received.wall));
@@ -110,7 +112,8 @@ impl Draft {
         if let Some(length) = length {
             stored.set_length(length);
         }
-        // A member that is put in its place costs a hit far less than one that is appended, for which the clone would have to grow.
+        // A member that is put in its place costs a hit far less than one that is appended, for which the
+        // clone would have to grow.
         stored.headers.entry(&CACHE_STATUS).or_insert(VACANT);
         stored
     }
@@ -147,7 +150,8 @@ impl Stored {
         self.length
     }
 
-    /// Notes the length of the whole representation, which a body tells that came in chunks: hits then have a `Content-Length`.
+    /// Notes the length of the whole representation, which a body tells that came in chunks: hits then have a
+    /// `Content-Length`.
     pub fn set_length(&mut self, length: u64) {
         self.length = Some(length);
         if self.status != StatusCode::NO_CONTENT {
@@ -239,7 +243,8 @@ impl Stored {
         self.headers.get(ETAG).map(|value| EntityTag::of(value.as_bytes()))
     }
 
-    /// `Last-Modified`, if it is a strong validator: the response was sent long enough after it (RFC 9110, section 8.8.2.2).
+    /// `Last-Modified`, if it is a strong validator: the response was sent long enough after it (RFC 9110,
+    /// section 8.8.2.2).
     pub(super) fn strong_last_modified(&self) -> Option<Seconds> {
         self.last_modified.filter(|modified| self.date.saturating_sub(*modified) >= 60)
     }

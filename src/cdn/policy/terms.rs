@@ -16,8 +16,9 @@ use crate::cdn::field::{
 pub(super) enum Restraint {
     /// Nothing.
     None,
-    /// `s-maxage`, which stands for `proxy-revalidate` (RFC 9111, section 5.2.2.10), but leaves room for windows that the response opens
-    /// itself: `s-maxage=60, stale-while-revalidate=600` would make no sense otherwise.
+    /// `s-maxage`, which stands for `proxy-revalidate` (RFC 9111, section 5.2.2.10), but leaves room for
+    /// windows that the response opens itself: `s-maxage=60, stale-while-revalidate=600` would make no sense
+    /// otherwise.
     Implied,
     /// `must-revalidate` or `proxy-revalidate`.
     Revalidate,
@@ -49,8 +50,9 @@ impl Policy {
         received: Moment,
     ) -> Result<Terms, Unstorable> {
         let (directives, is_targeted) = self.directives(headers);
-        // "When a cache that implements the must-understand directive receives a response that includes it, the cache SHOULD ignore the no-store
-        // directive if it understands and implements the status code's caching requirements" (section 5.2.2.3).
+        // "When a cache that implements the must-understand directive receives a response that includes it,
+        // the cache SHOULD ignore the no-store directive if it understands and implements the status code's
+        // caching requirements" (section 5.2.2.3).
         let is_understood = status::is_understood(status);
         if directives.must_understand && !is_understood {
             return Err(Unstorable::Status);
@@ -72,7 +74,11 @@ impl Policy {
         }
         let restraint = restraint(&directives);
         let window = |delta: Delta, ours: Duration| match delta {
-            Delta::Absent if restraint == Restraint::None && !ours.is_zero() => Some(ours),
+            Delta::Absent
+                if restraint == Restraint::None && !ours.is_zero() && !status::is_negative(status) =>
+            {
+                Some(ours)
+            }
             Delta::Absent | Delta::Invalid => None,
             Delta::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         };

@@ -1,4 +1,5 @@
-//! Asking the origin whether a stored response is still good, and what its answer changes (RFC 9111, sections 4.3.1, 4.3.3 to 4.3.5).
+//! Asking the origin whether a stored response is still good, and what its answer changes (RFC 9111, sections
+//! 4.3.1, 4.3.3 to 4.3.5).
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -12,7 +13,7 @@ use http::{
 use super::{Moment, Policy, Stored, Unstorable, selectors::Selectors, stored::Draft};
 use crate::{
     cdn::field::{
-        date::{DateField, seconds},
+        date::{self, DateField},
         entity_tag::EntityTag,
     },
     forward::HopByHop,
@@ -56,8 +57,8 @@ impl Stored {
             || self.headers.contains_key(LAST_MODIFIED) && self.last_modified.is_some()
     }
 
-    /// Puts the conditions of this response in place of those of a client, and takes `Range` and `If-Range` away (RFC 9111, section 4.3.1).
-    /// Without a validator nothing is changed, which is said by `false`.
+    /// Puts the conditions of this response in place of those of a client, and takes `Range` and `If-Range`
+    /// away (RFC 9111, section 4.3.1). Without a validator nothing is changed, which is said by `false`.
     pub fn make_conditional(&self, headers: &mut HeaderMap) -> bool {
         if !self.has_validator() {
             return false;
@@ -74,7 +75,8 @@ impl Stored {
         true
     }
 
-    /// Whether a 304 is about this response (RFC 9111, section 4.3.4). One without any validator is: it answers a condition that was ours.
+    /// Whether a 304 is about this response (RFC 9111, section 4.3.4). One without any validator is: it
+    /// answers a condition that was ours.
     pub fn validated_by(&self, not_modified: &response::Parts) -> bool {
         if not_modified.status != StatusCode::NOT_MODIFIED {
             return false;
@@ -162,8 +164,10 @@ impl Policy {
         let failed = selectors.as_ref().err().or(terms.as_ref().err()).copied();
         let (Ok(selectors), Ok(terms)) = (selectors, terms) else {
             let mut served = stored.clone();
-            served.headers = sent_once(headers, received);
-            let keep = failed.map_or(Keep::Leave, Keep::Remove);
+            served.headers = headers;
+            served.headers.entry(DATE).or_insert_with(|| date::to_value(received.wall));
+            // What was stored before the cookie came is as good as ever.
+            let keep = failed.filter(|why| *why != Unstorable::SetCookie).map_or(Keep::Leave, Keep::Remove);
             return Refreshed { stored: served, keep };
         };
         // What was asked for with credentials, or not to be stored, is not for others.
@@ -173,7 +177,6 @@ impl Policy {
             Draft { status: stored.status, headers, selectors, part: None }.finish(&terms, sent, received);
         refreshed.part.clone_from(&stored.part);
         refreshed.length = stored.length;
-        refreshed.date = seconds_of_date(&refreshed, received);
         let keep = if is_own {
             Keep::Leave
         } else if refreshed.is_of_use() {
@@ -185,21 +188,10 @@ impl Policy {
     }
 }
 
-fn seconds_of_date(stored: &Stored, received: Moment) -> i64 {
-    let now = seconds(received.wall);
-    DateField::read(&stored.headers, &DATE, now).date().unwrap_or(now)
-}
-
-/// The fields for an answer that is not stored again.
-fn sent_once(mut headers: HeaderMap, received: Moment) -> HeaderMap {
-    HopByHop::new().strip(&mut headers);
-    headers.entry(DATE).or_insert_with(|| crate::cdn::field::date::to_value(received.wall));
-    headers
-}
-
-/// "The cache MUST add each header field in the provided response to the stored response, replacing field values that are already present" (RFC
-/// 9111, section 3.2), except for those that tell of the content that is stored: its length, and how it is coded and which part of it there is, which
-/// stay true of the bytes that are here.
+/// "The cache MUST add each header field in the provided response to the stored response, replacing field
+/// values that are already present" (RFC 9111, section 3.2), except for those that tell of the content that
+/// is stored: its length, and how it is coded and which part of it there is, which stay true of the bytes
+/// that are here.
 pub(super) fn merge(stored: &HeaderMap, newer: &HeaderMap) -> HeaderMap {
     let mut newer = newer.clone();
     HopByHop::new().strip(&mut newer);

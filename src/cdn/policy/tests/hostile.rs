@@ -155,7 +155,8 @@ fn innocent() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![sound.prop_map(|text| text.as_bytes().to_vec()), bytes]
 }
 
-/// Lines of `Cache-Control` with one member among others, which nothing but a well-formed quoted string could hide.
+/// Lines of `Cache-Control` with one member among others, which nothing but a well-formed quoted string could
+/// hide.
 fn lines_with(member: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<HeaderValue>> {
     let open = option::of(select(vec!["foo=\"", "foo=\"x", "\"", "foo\"bar", "foo=\"\\\""]));
     let parts = (vec(innocent(), 0..4), open, member, vec(innocent(), 0..4), any::<prop::sample::Index>());

@@ -1,7 +1,8 @@
 //! Beside `http-cache-semantics`, on thousands of random requests and responses.
 //!
-//! Where a case has none of the quirks below, both must decide alike. A quirk is something on which the other one is known to
-//! decide otherwise, with the text that settles who is right; each must be seen to make a difference.
+//! Where a case has none of the quirks below, both must decide alike. A quirk is something on which the other
+//! one is known to decide otherwise, with the text that settles who is right; each must be seen to make a
+//! difference.
 
 use std::collections::BTreeMap;
 
@@ -31,10 +32,6 @@ impl Case {
 
     fn forget(&mut self, directives: &[&str]) {
         self.control.retain(|own| !directives.iter().any(|name| own.starts_with(name)));
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.response.iter().any(|(own, _)| *own == name)
     }
 
     fn set(&mut self, name: &'static str, value: impl Into<String>) {
@@ -154,8 +151,11 @@ enum Way {
     Both,
 }
 
+/// What it is, which way it goes, the text that settles it, and how to bring it about.
+type Quirk = (&'static str, Way, &'static str, fn(&mut Case, &mut Rng, &Scene));
+
 /// What the other one decides otherwise on, why it should not, and how to bring it about.
-const QUIRKS: [(&str, Way, &str, fn(&mut Case, &mut Rng, &Scene)); 26] = [
+const QUIRKS: [Quirk; 26] = [
     (
         "case",
         Way::Both,
@@ -205,7 +205,7 @@ const QUIRKS: [(&str, Way, &str, fn(&mut Case, &mut Rng, &Scene)); 26] = [
         case.set("age", format!("{}, 0", rng.u8(..)));
     }),
     ("huge Age", Way::Less, "9111 1.2.2: greater values count as the greatest", |case, _, _| {
-        case.set("age", "18446744073709551616")
+        case.set("age", "18446744073709551616");
     }),
     ("huge max-age", Way::More, "9111 1.2.2: greater values count as the greatest", |case, _, _| {
         case.forget(&["max-age"]);
@@ -248,16 +248,16 @@ const QUIRKS: [(&str, Way, &str, fn(&mut Case, &mut Rng, &Scene)); 26] = [
         },
     ),
     ("immutable", Way::Less, "8246 2: it is about the freshness lifetime, and gives none", |case, _, _| {
-        case.control("immutable")
+        case.control("immutable");
     }),
     ("proxy-revalidate", Way::Both, "9111 5.2.2.8: once the response has become stale", |case, _, _| {
-        case.control("proxy-revalidate")
+        case.control("proxy-revalidate");
     }),
     ("Set-Cookie", Way::Both, "9111 7.3: does not inhibit caching", |case, _, _| {
-        case.set("set-cookie", "a=b")
+        case.set("set-cookie", "a=b");
     }),
     ("status", Way::More, "9111 3: the response status code is final", |case, rng, _| {
-        case.status = rng.choice([299, 403, 451, 500, 599]).unwrap()
+        case.status = rng.choice([299, 403, 451, 500, 599]).unwrap();
     }),
     ("must-understand", Way::More, "9111 5.2.2.3: ignore the no-store directive", |case, _, _| {
         case.forget(&["no-store"]);
