@@ -172,8 +172,9 @@ impl CacheKey {
         let name = authority.or(host).unwrap_or_default();
         // Exact in most cases, which saves an allocation.
         let slash = usize::from(!path.starts_with('/'));
-        let host = without_port(name, scheme).len();
-        let length = scheme.len() + 3 + host + slash + path.len() + query.map_or(0, |query| 1 + query.len());
+        let host_length = without_port(name, scheme).len();
+        let length =
+            scheme.len() + 3 + host_length + slash + path.len() + query.map_or(0, |query| 1 + query.len());
         if length > self.longest {
             return Err(Unkeyed::TooLong);
         }
