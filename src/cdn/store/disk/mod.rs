@@ -183,17 +183,16 @@ impl DiskStore {
     fn open_now(folder: PathBuf, capacity: u64) -> io::Result<Self> {
         let (objects, drafts, notes) = (folder.join("objects"), folder.join("drafts"), folder.join("purges"));
         let purges = Purges::new(0);
-        let is_believed = fs::read(&notes).is_ok_and(|journal| journal::replay(&journal, &purges));
-        if !is_believed {
+        let whole = fs::read(&notes).ok().and_then(|journal| journal::replay(&journal, &purges));
+        if whole.is_none() {
             remove_folder(&objects)?;
-            let _ = fs::remove_file(&notes);
         }
         remove_folder(&drafts)?;
         for folder in [&folder, &objects, &drafts] {
             fs::create_dir_all(folder)?;
         }
-        let purges = if is_believed { purges } else { Purges::new(0) };
-        let jobs = journal::start(&notes)?;
+        let purges = if whole.is_some() { purges } else { Purges::new(0) };
+        let jobs = journal::start(&notes, whole.unwrap_or(0))?;
         let listener = |_: &u64, filings: &Arc<Vec<Arc<Filing>>>, cause| {
             if cause != Cause::Replaced {
                 filings.iter().for_each(|filing| filing.doom());
