@@ -170,7 +170,11 @@ impl CacheKey {
         let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
         let (path, query) = (uri.path(), uri.query());
         let name = authority.or(host).unwrap_or_default();
-        let length = scheme.len() + 4 + name.len() + path.len() + query.map_or(0, |query| 1 + query.len());
+        // Exact in most cases, which saves an allocation.
+        let slash = usize::from(!path.starts_with('/'));
+        let host_length = without_port(name, scheme).len();
+        let length =
+            scheme.len() + 3 + host_length + slash + path.len() + query.map_or(0, |query| 1 + query.len());
         if length > self.longest {
             return Err(Unkeyed::TooLong);
         }
@@ -186,7 +190,7 @@ impl CacheKey {
         bytes.extend_from_slice(b"://");
         push_authority(&mut bytes, name, scheme);
         let start = bytes.len();
-        if !path.starts_with('/') {
+        if slash == 1 {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(path.as_bytes());

@@ -121,8 +121,8 @@ impl Policy {
         let asked = asks.stale_if_error.seconds().filter(|_| stored.restraint == Restraint::None);
         let window = stored.stale_if_error.max(asked.map(Duration::from_secs));
         let staleness = stored.staleness(now);
-        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be used" (RFC 5861, section 4): the
-        // window goes before what holds without one.
+        // "When the cached response is more stale than the indicated amount, the cached response SHOULD NOT be
+        // used" (RFC 5861, section 4): the window goes before what holds without one.
         let most = match window {
             Some(window) if is_error => window,
             _ if is_unreachable => self.stale_if_unreachable,

@@ -126,7 +126,7 @@ impl Policy {
         }
         let part = part(request, response)?;
         let terms = self.terms(response.status, &response.headers, received)?;
-        self.admits(request, response, &terms)?;
+        admits(request, response, &terms)?;
         let selectors = Selectors::read(&request.headers, &response.headers).ok_or(Unstorable::Vary)?;
         let draft = Draft {
             status: if part.is_some() { StatusCode::OK } else { response.status },
@@ -152,41 +152,35 @@ impl Policy {
         }
         Ok(())
     }
+}
 
-    /// Whether a response may be shared between the users of a request like this.
-    #[allow(clippy::unused_self, reason = "reads like its neighbours")]
-    fn admits(
-        &self,
-        request: &request::Parts,
-        response: &response::Parts,
-        terms: &Terms,
-    ) -> Result<(), Unstorable> {
-        if request.headers.contains_key(AUTHORIZATION) && !terms.lets_share {
-            return Err(Unstorable::Authorization);
-        }
-        // A response must say that it may be stored, or have a status that lets it be.
-        if terms.lifetime == Lifetime::Unknown
-            && !terms.is_public
-            && !status::is_heuristically_cacheable(response.status)
-        {
-            return Err(Unstorable::NoFreshness);
-        }
-        // "Responses to POST requests are only cacheable when they include explicit freshness information and
-        // a Content-Location header field that has the same value as the POST's target URI" (RFC 9110,
-        // section 9.3.3).
-        if request.method == Method::POST {
-            let is_target = || {
-                let mut locations = lines(&response.headers, &CONTENT_LOCATION);
-                let first = locations.next();
-                locations.next().is_none()
-                    && first.is_some_and(|location| invalidate::names_target(request, location))
-            };
-            if response.status != StatusCode::OK || !terms.lifetime.is_explicit() || !is_target() {
-                return Err(Unstorable::Method);
-            }
-        }
-        Ok(())
+/// Whether a response may be shared between the users of a request like this.
+fn admits(request: &request::Parts, response: &response::Parts, terms: &Terms) -> Result<(), Unstorable> {
+    if request.headers.contains_key(AUTHORIZATION) && !terms.lets_share {
+        return Err(Unstorable::Authorization);
     }
+    // A response must say that it may be stored, or have a status that lets it be.
+    if terms.lifetime == Lifetime::Unknown
+        && !terms.is_public
+        && !status::is_heuristically_cacheable(response.status)
+    {
+        return Err(Unstorable::NoFreshness);
+    }
+    // "Responses to POST requests are only cacheable when they include explicit freshness information and
+    // a Content-Location header field that has the same value as the POST's target URI" (RFC 9110,
+    // section 9.3.3).
+    if request.method == Method::POST {
+        let is_target = || {
+            let mut locations = lines(&response.headers, &CONTENT_LOCATION);
+            let first = locations.next();
+            locations.next().is_none()
+                && first.is_some_and(|location| invalidate::names_target(request, location))
+        };
+        if response.status != StatusCode::OK || !terms.lifetime.is_explicit() || !is_target() {
+            return Err(Unstorable::Method);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn has_body(headers: &HeaderMap) -> bool {

@@ -75,7 +75,7 @@ impl Policy {
         let restraint = restraint(&directives);
         let window = |delta: Delta, ours: Duration| match delta {
             Delta::Absent
-                if restraint == Restraint::None && !status::is_negative(status) && !ours.is_zero() =>
+                if restraint == Restraint::None && !ours.is_zero() && !status::is_negative(status) =>
             {
                 Some(ours)
             }

@@ -13,7 +13,7 @@ use http::{
 use super::{Moment, Policy, Stored, Unstorable, selectors::Selectors, stored::Draft};
 use crate::{
     cdn::field::{
-        date::{DateField, seconds},
+        date::{self, DateField},
         entity_tag::EntityTag,
     },
     forward::HopByHop,
@@ -164,7 +164,8 @@ impl Policy {
         let failed = selectors.as_ref().err().or(terms.as_ref().err()).copied();
         let (Ok(selectors), Ok(terms)) = (selectors, terms) else {
             let mut served = stored.clone();
-            served.headers = sent_once(headers, received);
+            served.headers = headers;
+            served.headers.entry(DATE).or_insert_with(|| date::to_value(received.wall));
             // What was stored before the cookie came is as good as ever.
             let keep = failed.filter(|why| *why != Unstorable::SetCookie).map_or(Keep::Leave, Keep::Remove);
             return Refreshed { stored: served, keep };
@@ -176,7 +177,6 @@ impl Policy {
             Draft { status: stored.status, headers, selectors, part: None }.finish(&terms, sent, received);
         refreshed.part.clone_from(&stored.part);
         refreshed.length = stored.length;
-        refreshed.date = seconds_of_date(&refreshed, received);
         let keep = if is_own {
             Keep::Leave
         } else if refreshed.is_of_use() {
@@ -186,18 +186,6 @@ impl Policy {
         };
         Refreshed { stored: refreshed, keep }
     }
-}
-
-fn seconds_of_date(stored: &Stored, received: Moment) -> i64 {
-    let now = seconds(received.wall);
-    DateField::read(&stored.headers, &DATE, now).date().unwrap_or(now)
-}
-
-/// The fields for an answer that is not stored again.
-fn sent_once(mut headers: HeaderMap, received: Moment) -> HeaderMap {
-    HopByHop::new().strip(&mut headers);
-    headers.entry(DATE).or_insert_with(|| crate::cdn::field::date::to_value(received.wall));
-    headers
 }
 
 /// "The cache MUST add each header field in the provided response to the stored response, replacing field

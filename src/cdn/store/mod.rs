@@ -404,7 +404,7 @@ impl Store {
     }
 
     /// Waits until all that was stored until now is on disk.
-    #[cfg(all(test, feature = "disk"))]
+    #[cfg(feature = "disk")]
     pub(crate) async fn settle_disk(&self) {
         if let Some((disk, _)) = &self.shared.disk {
             disk.settle().await;
@@ -514,9 +514,15 @@ impl Store {
 
     pub(crate) fn stats(&self) -> Stats {
         let shared = &*self.shared;
+        #[cfg(feature = "disk")]
+        let disk = shared.disk.as_ref().map(|(disk, _)| disk.held()).unwrap_or_default();
+        #[cfg(not(feature = "disk"))]
+        let disk = (0, 0);
         Stats {
             urls: shared.entries.len() as u64,
             weight: shared.entries.weight(),
+            disk_urls: disk.0,
+            disk_weight: disk.1,
             ..shared.counters.stats()
         }
     }

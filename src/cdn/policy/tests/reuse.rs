@@ -188,6 +188,17 @@ fn rfc5861_section_4_stale_if_error_covers_four_statuses() {
 }
 
 #[test]
+fn rfc5861_section_4_a_window_bounds_what_would_hold_without_one() {
+    let scene = Scene::new();
+    let stored = scene.stored(&[("cache-control", "max-age=10, stale-if-error=5")]);
+    let on = || scene.policy.on_failure(&stored, &get(&[]), scene.now(), Failure::Unreachable);
+    scene.wait(15);
+    assert_eq!(on(), Some(15));
+    scene.wait(1);
+    assert_eq!(on(), None);
+}
+
+#[test]
 fn a_stored_failure_does_not_stand_in_for_a_new_one() {
     let scene = Scene::new();
     let stored = scene

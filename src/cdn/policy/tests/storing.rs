@@ -366,6 +366,21 @@ fn rfc9211_section_2_what_the_cache_did_is_told_behind_what_others_did() {
 }
 
 #[test]
+fn rfc9112_section_6_3_what_is_framed_in_two_ways_is_not_stored() {
+    let scene = Scene::new();
+    for framing in [
+        &[("content-length", "5"), ("content-length", "6")][..],
+        &[("content-length", "5"), ("transfer-encoding", "chunked")],
+        &[("content-length", "+5")],
+        &[("transfer-encoding", "gzip, chunked")],
+        &[("transfer-encoding", "X-GZIP;a")],
+    ] {
+        let pairs = [&[("cache-control", "max-age=60")], framing].concat();
+        assert_eq!(scene.refused(&pairs), Unstorable::Framing, "{framing:?}");
+    }
+}
+
+#[test]
 fn heads_are_bounded() {
     let scene = Scene::with(Policy::new().max_head(1000));
     let long = "x".repeat(1000);
@@ -401,6 +416,7 @@ fn every_reason_has_a_word() {
         Unstorable::Vary,
         Unstorable::NoFreshness,
         Unstorable::Partial,
+        Unstorable::Framing,
         Unstorable::UnkeyedInput,
         Unstorable::HeadTooLarge,
     ] {

@@ -44,7 +44,7 @@ use crate::{
 /// How many reads may be at the disk at once to find something; others wait.
 const READS: usize = 32;
 /// How many KiB may wait to be written. What finds no room stays in memory only.
-const QUEUE: usize = 64 << 10;
+const QUEUE: u32 = 64 << 10;
 /// Bodies up to this long are brought to memory when they are found.
 const SHORT: u64 = 256 << 10;
 /// How many blocks are read at once.
@@ -183,17 +183,16 @@ impl DiskStore {
     fn open_now(folder: PathBuf, capacity: u64) -> io::Result<Self> {
         let (objects, drafts, notes) = (folder.join("objects"), folder.join("drafts"), folder.join("purges"));
         let purges = Purges::new(0);
-        let is_believed = fs::read(&notes).is_ok_and(|journal| journal::replay(&journal, &purges));
-        if !is_believed {
+        let whole = fs::read(&notes).ok().and_then(|journal| journal::replay(&journal, &purges));
+        if whole.is_none() {
             remove_folder(&objects)?;
-            let _ = fs::remove_file(&notes);
         }
         remove_folder(&drafts)?;
         for folder in [&folder, &objects, &drafts] {
             fs::create_dir_all(folder)?;
         }
-        let purges = if is_believed { purges } else { Purges::new(0) };
-        let jobs = journal::start(&notes)?;
+        let purges = if whole.is_some() { purges } else { Purges::new(0) };
+        let jobs = journal::start(&notes, whole.unwrap_or(0))?;
         let listener = |_: &u64, filings: &Arc<Vec<Arc<Filing>>>, cause| {
             if cause != Cause::Replaced {
                 filings.iter().for_each(|filing| filing.doom());
@@ -209,7 +208,7 @@ impl DiskStore {
             index,
             jobs,
             reads: Arc::new(Semaphore::new(READS)),
-            room: Arc::new(Semaphore::new(QUEUE)),
+            room: Arc::new(Semaphore::new(QUEUE as usize)),
             next: AtomicU64::new(0),
         };
         let disk = Disk(Arc::new(shared));
@@ -385,9 +384,10 @@ impl Disk {
 
     /// Room for an object that is to be written, if there is some and it is not too long.
     pub(super) fn room(&self, length: u64) -> Option<OwnedSemaphorePermit> {
-        let kib = usize::try_from(length / 1024 + 1).unwrap_or(usize::MAX).min(QUEUE);
-        let is_worth_it = length <= self.0.capacity / 8;
-        let kib = u32::try_from(kib).ok().filter(|_| is_worth_it)?;
+        if length > self.0.capacity / 8 {
+            return None;
+        }
+        let kib = u32::try_from(length / 1024 + 1).unwrap_or(QUEUE).min(QUEUE);
         Arc::clone(&self.0.room).try_acquire_many_owned(kib).ok()
     }
 
@@ -431,10 +431,14 @@ impl Disk {
     }
 
     /// Waits until nothing waits to be written or removed.
-    #[cfg(test)]
     pub(super) async fn settle(&self) {
-        let _all = self.0.room.acquire_many(u32::try_from(QUEUE).unwrap()).await;
+        let _all = self.0.room.acquire_many(QUEUE).await;
         self.flush().await;
+    }
+
+    /// How many keys there are, and what their files take.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.0.index.len() as u64, self.0.index.weight())
     }
 }
 
