@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     hint::black_box,
     task::{Context, Poll, Waker},
 };
@@ -36,7 +36,7 @@ pub(crate) fn request() -> Asked {
 }
 
 /// What a server answers, more or less.
-pub(crate) fn response(size: usize) -> Response<Full<Bytes>> {
+pub(crate) fn response(size: usize) -> Answered {
     let mut response = Response::new(Full::new(Bytes::from(vec![b'x'; size])));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
@@ -48,17 +48,12 @@ pub(crate) fn response(size: usize) -> Response<Full<Bytes>> {
     response
 }
 
+pub(crate) type Answered = Response<Full<Bytes>>;
+
 /// Answers at once.
 pub(crate) fn service(
     size: usize,
-) -> impl Service<
-    Asked,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future = Ready<Result<Response<Full<Bytes>>, Infallible>>,
-> + Clone
-+ Send
-+ 'static {
+) -> impl Service<Asked, Response = Answered, Error = Infallible, Future: Send> + Clone + Send + 'static {
     let mut response = response(size);
     // It has just been made, whenever that is.
     response.headers_mut().remove(DATE);

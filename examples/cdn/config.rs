@@ -259,20 +259,17 @@ impl Key {
 
 impl Rules {
     fn policy(&self) -> Policy {
+        let or_default = |policy, span: Option<Span>, set: fn(Policy, Duration) -> Policy| match span {
+            Some(Span(span)) => set(policy, span),
+            None => policy,
+        };
         let mut policy = Policy::new();
-        let spans: [(_, fn(Policy, Duration) -> Policy); 6] = [
-            (self.fallback_ttl, Policy::fallback_ttl),
-            (self.negative_ttl, Policy::negative_ttl),
-            (self.max_ttl, Policy::max_ttl),
-            (self.stale_while_revalidate, Policy::stale_while_revalidate),
-            (self.stale_if_error, Policy::stale_if_error),
-            (self.stale_if_unreachable, Policy::stale_if_unreachable),
-        ];
-        for (span, set) in spans {
-            if let Some(Span(span)) = span {
-                policy = set(policy, span);
-            }
-        }
+        policy = or_default(policy, self.fallback_ttl, Policy::fallback_ttl);
+        policy = or_default(policy, self.negative_ttl, Policy::negative_ttl);
+        policy = or_default(policy, self.max_ttl, Policy::max_ttl);
+        policy = or_default(policy, self.stale_while_revalidate, Policy::stale_while_revalidate);
+        policy = or_default(policy, self.stale_if_error, Policy::stale_if_error);
+        policy = or_default(policy, self.stale_if_unreachable, Policy::stale_if_unreachable);
         if let Some(obeys) = self.client_directives {
             policy = policy.client_directives(obeys);
         }
