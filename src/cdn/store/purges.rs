@@ -120,6 +120,13 @@ impl Purges {
         self.note_as(number.max(self.last() + 1), target, soft);
     }
 
+    /// Gives the next purge a number above this one.
+    #[cfg(feature = "disk")]
+    pub(super) fn skip_to(&self, number: u64) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.last.fetch_max(number, Release);
+    }
+
     fn note_as(&self, number: u64, target: Target<'_>, soft: bool) {
         match target {
             Target::All => write(&self.all, |all| all.note(number, soft)),

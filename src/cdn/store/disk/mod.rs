@@ -249,26 +249,26 @@ impl Disk {
                 let number = path.file_name().and_then(|name| u64::from_str_radix(name.to_str()?, 16).ok());
                 let tail = fs::File::open(&path).and_then(|mut file| file::read_tail(&mut file)).ok();
                 let key = tail.as_ref().and_then(|tail| tail.head.key());
-                if let (Some(number), Some(tail), Some(key)) = (number, tail, key) {
-                    found.push((number, path, tail, key));
-                } else {
+                let (Some(number), Some(tail), Some(key)) = (number, tail, key) else {
                     let _ = fs::remove_file(&path);
+                    continue;
+                };
+                self.0.next.fetch_max(number.saturating_add(1), Relaxed);
+                let names = tail.head.record.tags().map(super::name_of_tag).chain([super::name_of_url(&key)]);
+                let verdict = purges.verdict(key.url(), key.path(), names, tail.began);
+                // The note of a purge that it began after may be lost. The next one must not have the same number.
+                purges.skip_to(tail.began);
+                let filing = self.filing(key, &tail, path);
+                if verdict == Verdict::Purged {
+                    filing.doom();
+                    continue;
                 }
+                filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
+                found.push((number, Arc::new(filing)));
             }
         }
-        found.sort_unstable_by_key(|(number, ..)| *number);
-        for (number, path, tail, key) in found {
-            self.0.next.fetch_max(number + 1, Relaxed);
-            let names = tail.head.record.tags().map(super::name_of_tag).chain([super::name_of_url(&key)]);
-            let verdict = purges.verdict(key.url(), key.path(), names, tail.began);
-            let filing = self.filing(key, &tail, path);
-            if verdict == Verdict::Purged {
-                filing.doom();
-                continue;
-            }
-            filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
-            self.insert(Arc::new(filing));
-        }
+        found.sort_unstable_by_key(|(number, _)| *number);
+        found.into_iter().for_each(|(_, filing)| self.insert(filing));
         Ok(())
     }
 
