@@ -170,8 +170,8 @@ impl Purges {
     }
 }
 
-fn read<T, R>(lock: &RwLock<T>, look: impl FnOnce(&T) -> R) -> R {
-    look(&lock.read().unwrap_or_else(PoisonError::into_inner))
+fn read<T, R>(lock: &RwLock<T>, view: impl FnOnce(&T) -> R) -> R {
+    view(&lock.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn write<T>(lock: &RwLock<T>, change: impl FnOnce(&mut T)) {
@@ -222,14 +222,7 @@ impl Prefixes {
                 self.0.remove(&longer);
             }
         }
-        match self.0.get_mut(prefix) {
-            Some(stamps) => stamps.note(number, soft),
-            None => {
-                let mut stamps = Stamps::default();
-                stamps.note(number, soft);
-                self.0.insert(prefix.into(), stamps);
-            }
-        }
+        self.0.entry(prefix.into()).or_default().note(number, soft);
         if self.0.len() > PREFIXES {
             self.merge_closest();
         }
