@@ -150,7 +150,7 @@ impl CacheKey {
     }
 
     /// The beginning of a URL as it is in keys. One that begins with a path is left as it is.
-    pub(crate) fn prefix(&self, prefix: &str) -> String {
+    pub(crate) fn prefix(prefix: &str) -> String {
         let Some((scheme, rest)) = prefix.split_once("://") else { return prefix.to_owned() };
         let (authority, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
         let mut key = scheme.to_ascii_lowercase().into_bytes();

@@ -357,7 +357,9 @@ impl Store {
             shared.entries.entry(key.clone()).update(|variants| {
                 let (replaced, others): (Vec<_>, Vec<_>) =
                     variants.iter().flat_map(|it| &it.0).partition(|old| is_replaced(old));
-                replaced.into_iter().for_each(|old| old.void());
+                for old in replaced {
+                    old.void();
+                }
                 Update::Put(Variants::with(&object, others.into_iter(), limits.variants))
             });
             shared.marks.remove(&key.hash());
@@ -397,7 +399,7 @@ impl Store {
                 let long = written.long_body().filter(|_| object.parts().is_some());
                 disk.publish(written, verdict);
                 if let Some(body) = long {
-                    shared.replace_body(&key, &object, body);
+                    shared.replace_body(&key, &object, &body);
                 }
             });
         });
@@ -448,7 +450,9 @@ impl Store {
     /// Purges here and everywhere; whether other nodes can hear of it now. `None` if there are none.
     #[cfg(feature = "redis")]
     pub(crate) async fn purge_and_tell(&self, purges: &[Purge]) -> Option<bool> {
-        purges.iter().for_each(|purge| self.purge_here(purge));
+        for purge in purges {
+            self.purge_here(purge);
+        }
         Some(self.shared.outbox.get()?.tell(purges).await)
     }
 
@@ -469,10 +473,12 @@ impl Store {
         match purge.what() {
             // What has no key is not stored.
             What::Url(url) => {
-                _ = shared.keys.of_uri(url, &HeaderMap::new()).map(|key| shared.purge_url(&key, soft))
+                if let Ok(key) = shared.keys.of_uri(url, &HeaderMap::new()) {
+                    shared.purge_url(&key, soft);
+                }
             }
             What::Prefix(prefix) => {
-                let prefix = shared.keys.prefix(prefix);
+                let prefix = CacheKey::prefix(prefix);
                 shared.note(Target::Prefix(prefix.as_bytes()), soft);
             }
             What::Tag(tag) => shared.note(Target::Name(name_of_tag(tag.as_bytes())), soft),
@@ -623,7 +629,7 @@ impl Shared {
 
     /// Lets go of a long body in memory, which is on disk now.
     #[cfg(feature = "disk")]
-    fn replace_body(&self, key: &Key, object: &Arc<Object>, body: FileBody) {
+    fn replace_body(&self, key: &Key, object: &Arc<Object>, body: &FileBody) {
         self.entries.entry(key.clone()).update(|variants| {
             let Some(variants) = variants else { return Update::Leave };
             let light = || Arc::new(object.with_body(body.clone()));

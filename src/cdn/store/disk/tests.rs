@@ -338,6 +338,22 @@ async fn without_the_notes_of_purges_nothing_is_believed() {
 }
 
 #[tokio::test]
+async fn a_purge_whose_note_was_lost_lends_its_number_to_no_other() {
+    let folder = Folder::new();
+    {
+        let store = without_memory(&folder).await;
+        store.purge(&Purge::tag("other").unwrap());
+        keep(&store, "/", "", bytes(10)).await;
+    }
+    let notes = fs::OpenOptions::new().write(true).open(folder.0.join("purges")).unwrap();
+    notes.set_len(20).unwrap();
+    let store = without_memory(&folder).await;
+    assert!(recall(&store, "/", "").await.is_some());
+    store.purge(&Purge::tag("tag").unwrap());
+    assert!(recall(&store, "/", "").await.is_none());
+}
+
+#[tokio::test]
 async fn purges_after_a_torn_note_survive_too() {
     let folder = Folder::new();
     {
