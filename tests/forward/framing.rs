@@ -175,3 +175,26 @@ async fn an_answer_framed_twice_is_not_passed_on() {
         assert!(!twice && (head.starts_with("http/1.1 502") || !head.contains("content-length")), "{head}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_is_compressed_for_the_connection_is_refused_and_a_coding_that_is_none_is_dropped() {
+    for (coding, status) in [
+        ("gzip, chunked", "502"),
+        ("chunked, GZip", "502"),
+        ("x-compress", "502"),
+        ("deflate;q=1", "502"),
+        ("odd", "200"),
+        ("identity", "200"),
+    ] {
+        let server = serve_raw(move |mut connection| async move {
+            connection.head().await;
+            connection.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n")).await;
+        })
+        .await;
+        let mut client = Raw::connect(proxy_to(server).await).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let head = client.head().await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{coding}: {head}");
+        assert!(!head.contains(&format!("transfer-encoding: {}", coding.to_lowercase())), "{head}");
+    }
+}
