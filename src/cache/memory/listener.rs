@@ -1,6 +1,6 @@
 //! Who is told of what leaves a cache.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, iter, mem, sync::Arc};
 
 /// Why an entry left a cache, or did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,23 +42,16 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// Tells the listener of each, and drops it.
     #[inline]
     pub(super) fn settle(&mut self, listener: Option<&Listener<K, V>>) {
-        if self.is_empty() {
-            return;
-        }
-        let one = |(key, value, cause): (K, V, Cause)| {
+        let Some(first) = self.first.take() else { return };
+        let more = mem::take(&mut self.more);
+        for (key, value, cause) in iter::once(first).chain(more) {
             if let Some(listener) = listener {
                 listener(&key, &value, cause);
             }
-        };
-        self.first.take().into_iter().for_each(one);
-        mem::take(&mut self.more).into_iter().for_each(one);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
+    mem,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -16,10 +17,9 @@ use std::{
 use self::{
     budget::Budget,
     builder::Weigher,
-    index::Index,
     lease::Held,
     listener::{Listener, Outgoing},
-    shard::{Inserted, Newcomer, Seen, Shard, low},
+    shard::{Newcomer, Room, Seen, Shard, low},
     striped::Striped,
 };
 pub use self::{
@@ -90,14 +90,8 @@ pub struct MemoryCache<K, V, S = RandomState> {
     inner: Arc<Inner<K, V, S>>,
 }
 
-/// A shard, and the way to it.
-struct Place<K, V> {
-    index: Index,
-    lock: Striped<Shard<K, V>>,
-}
-
 struct Inner<K, V, S> {
-    shards: Box<[Place<K, V>]>,
+    shards: Box<[Striped<Shard<K, V>>]>,
     hasher: S,
     exclusive_hits: bool,
     /// Whether hits are exclusive, or put deadlines off.
@@ -146,18 +140,14 @@ where
     {
         let inner = &*self.inner;
         let hash = self.hash(key);
-        let place = self.shard_and_index(hash);
+        let lock = self.shard(hash);
         // What most caches do not need is kept out of the way of the others.
         if inner.busy_hits {
-            return self.get_busily(place, hash, key);
+            return self.get_busily(lock, hash, key);
         }
-        let hint = place.index.hint(low(hash));
         let (value, deadline) = {
-            let shard = place.lock.read();
-            let found = match shard.check_hint(hint, key) {
-                None => shard.find_anew(&place.index, hash, key),
-                found => found,
-            };
+            let shard = lock.read();
+            let found = shard.find(hash, key);
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.touch(slot, hash);
@@ -165,7 +155,7 @@ where
         };
         // The clock is read last and under no lock, and only for an entry that can expire.
         if deadline != NEVER && inner.aging.is_over(deadline) {
-            place.lock.read().recount();
+            lock.read().recount();
             return None;
         }
         Some(value)
@@ -173,7 +163,7 @@ where
 
     /// The value of a key in a cache whose hits need more than a note: the shard for themselves, or the time.
     #[inline(never)]
-    fn get_busily<Q>(&self, place: &Place<K, V>, hash: u64, key: &Q) -> Option<V>
+    fn get_busily<Q>(&self, lock: &Striped<Shard<K, V>>, hash: u64, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -183,23 +173,23 @@ where
         let idle = inner.aging.idle();
         let is_fresh = |shard: &Shard<K, V>, slot| idle.is_none_or(|(now, _)| shard.is_fresh(slot, now));
         let (value, deadline) = if inner.exclusive_hits {
-            let mut shard = place.lock.write();
-            let found = shard.find(&place.index, hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
+            let mut shard = lock.write();
+            let found = shard.find(hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
             let found = found.map(|(slot, value)| (slot, value.clone()));
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.promote(slot, hash);
             (value, shard.use_until(slot, idle))
         } else {
-            let shard = place.lock.read();
-            let found = shard.find(&place.index, hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
+            let shard = lock.read();
+            let found = shard.find(hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.touch(slot, hash);
             (value.clone(), shard.use_until(slot, idle))
         };
         if inner.aging.is_over(deadline) {
-            place.lock.read().recount();
+            lock.read().recount();
             return None;
         }
         Some(value)
@@ -214,10 +204,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let place = self.shard_and_index(hash);
-        let shard = place.lock.read();
-        let (_, value) =
-            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        let lock = self.shard(hash);
+        let shard = lock.read();
+        let (_, value) = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
         Some(value.clone())
     }
 
@@ -229,9 +218,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let place = self.shard_and_index(hash);
-        let shard = place.lock.read();
-        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
+        let lock = self.shard(hash);
+        let shard = lock.read();
+        shard.find(hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
@@ -265,15 +254,15 @@ where
     {
         let now = self.now();
         let removed = {
-            let place = self.shard_and_index(hash);
-            let mut shard = place.lock.write();
+            let lock = self.shard(hash);
+            let mut shard = lock.write();
             if lease.is_some_and(|held| !shard.leases.end(hash, held.id)) {
                 return None;
             }
             shard.leases.void(hash);
-            let Some((slot, _)) = shard.find(&place.index, hash, key) else { return Some(None) };
+            let Some((slot, _)) = shard.find(hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
         };
         let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
@@ -283,17 +272,15 @@ where
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
-    fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<Held>) -> bool {
+    fn put(&self, key: K, value: V, hash: u64, keep: &Keep, held: Option<Held>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
         let (now, life) = inner.aging.begin(hash, keep.ttl);
-        let mut newcomer =
-            Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
+        let newcomer = Newcomer { hash, weight, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
         let mut out = Outgoing::new();
         let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let Place { index, lock } = self.shard_and_index(hash);
-        let held = lease;
-        let mut lease = lease;
+        let lock = self.shard(hash);
+        let mut lease = held;
         let mut steps = maintain::STEPS;
         for _ in 0..ATTEMPTS {
             let mut shard = lock.write();
@@ -304,35 +291,40 @@ where
                 out.settle(inner.listener.as_ref());
                 return false;
             }
-            shard.expire(index, now, &mut steps, &mut out);
-            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
+            shard.expire(now, &mut steps, &mut out);
+            let old = shard.find(hash, &key).map(|(slot, _)| slot);
+            shard.leases.void(hash);
             if weight > inner.budget.capacity() || life.is_none() {
                 // What is there is out of date all the same.
-                shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
+                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
                     out.push(key, value, Cause::Replaced);
                 }
                 shard.counts.refused += 1;
                 drop(shard);
                 let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
-                out.push(newcomer.key, newcomer.value, cause);
+                out.push(key, value, cause);
                 out.settle(inner.listener.as_ref());
                 return true;
             }
-            shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
-                Inserted::Done => {
+            shard.grant(mem::take(&mut grant.amount));
+            match shard.make_room(old, &newcomer, &inner.budget, &mut out) {
+                Room::Made => {
+                    shard.insert(key, value, &newcomer, &inner.budget);
                     drop(shard);
-                    life.inspect(|life| inner.aging.alarm().note(life.deadline));
+                    inner.aging.alarm().note(newcomer.life.deadline);
                     out.settle(inner.listener.as_ref());
                     return true;
                 }
-                Inserted::Refused(back) => {
-                    newcomer = back;
-                    break;
+                Room::Taken(slot) => {
+                    let value = shard.replace(slot, value, &newcomer);
+                    drop(shard);
+                    inner.aging.alarm().note(newcomer.life.deadline);
+                    out.push(key, value, Cause::Replaced);
+                    out.settle(inner.listener.as_ref());
+                    return true;
                 }
-                Inserted::Starved(back, missing) => {
-                    newcomer = back;
+                Room::Refused => break,
+                Room::Starved(missing) => {
                     // What happens to the key before the next attempt voids it as before.
                     lease = held.map(|held| Held { id: shard.leases.begin(hash), ..held });
                     drop(shard);
@@ -345,11 +337,10 @@ where
             shard.counts.refused += 1;
             lease.map(|held| shard.leases.end(hash, held.id));
         }
-        out.push(newcomer.key, newcomer.value, Cause::Refused);
+        out.push(key, value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
     }
-
     /// Whether a value that was loaded under this lease may have these tags: none of them was invalidated since.
     fn may_be_tagged(&self, keep: &Keep, held: Held) -> bool {
         keep.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch
@@ -369,12 +360,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let Place { index, lock } = &inner.shards[other];
+                let lock = &inner.shards[other];
                 let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(index, part.min(wanted), (low(hash), weight), out);
+                gathered += shard.yield_quota(part.min(wanted), (low(hash), weight), out);
             }
         }
         gathered
@@ -424,9 +415,9 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for Place { index, lock } in &inner.shards {
+        for lock in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(index, policy);
+            let (slab, quota) = lock.write().clear(policy);
             inner.budget.release(quota);
             for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
@@ -438,7 +429,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        let len: usize = self.inner.shards.iter().map(|shard| shard.lock.read().len()).sum();
+        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
         len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
     }
 
@@ -449,7 +440,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// What the entries weigh: their number, without a weigher.
     pub fn weight(&self) -> u64 {
-        let weight: u64 = self.inner.shards.iter().map(|shard| shard.lock.read().weight()).sum();
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
         weight.min(self.inner.budget.capacity())
     }
 
@@ -461,7 +452,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for Place { lock, .. } in &self.inner.shards {
+        for lock in &self.inner.shards {
             let (hits, misses) = lock.counts();
             let shard = lock.read();
             stats.hits += hits;
@@ -493,11 +484,6 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
-        &self.shard_and_index(hash).lock
-    }
-
-    #[inline]
-    fn shard_and_index(&self, hash: u64) -> &Place<K, V> {
         &self.inner.shards[self.place(hash)]
     }
 
