@@ -69,7 +69,8 @@ pub(super) fn push<const N: usize>(set: &mut [u16; N], print: u16) {
 }
 
 /// Takes a fingerprint out of a set. Whether it was there.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "a few instructions for most")]
 pub(super) fn pull<const N: usize>(set: &mut [u16; N], print: u16) -> bool {
     // Most are strangers. Without a branch for each place this takes a few vector instructions.
     if set.iter().fold(0, |found, &known| found | u16::from(known == print)) == 0 {

@@ -341,6 +341,17 @@ macro_rules! each {
     };
 }
 
+impl Policy {
+    /// Has fetched from memory what an eviction for this newcomer needs; the slot that it will look at first, if known.
+    #[inline]
+    pub(crate) fn warm(&self, newcomer: u64) -> Option<Slot> {
+        match self {
+            Self::Adaptive(policy) => policy.warm(newcomer),
+            _ => None,
+        }
+    }
+}
+
 impl Evict for Policy {
     #[inline]
     fn exclusive_hits(&self) -> bool {

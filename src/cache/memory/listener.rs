@@ -1,6 +1,6 @@
 //! Who is told of what leaves a cache.
 
-use std::{fmt, iter, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 /// Why an entry left a cache, or did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,12 +45,14 @@ impl<K, V> Outgoing<K, V> {
     /// Tells the listener of each, and drops it.
     #[inline]
     pub(super) fn settle(&mut self, listener: Option<&Listener<K, V>>) {
-        let Some(first) = self.first.take() else { return };
-        let more = mem::take(&mut self.more);
-        for (key, value, cause) in iter::once(first).chain(more) {
+        let tell = |(key, value, cause): (K, V, Cause)| {
             if let Some(listener) = listener {
                 listener(&key, &value, cause);
             }
+        };
+        self.first.take().map(tell);
+        if !self.more.is_empty() {
+            mem::take(&mut self.more).into_iter().for_each(tell);
         }
     }
 }

@@ -227,7 +227,7 @@ where
     ///
     /// A value that weighs more than the capacity is not kept, and neither is the older one then.
     pub fn insert(&self, key: K, value: V) {
-        self.insert_with(key, value, &Keep::new());
+        self.insert_with(key, value, const { &Keep::new() });
     }
 
     /// Keeps a value, and says how.
@@ -272,83 +272,113 @@ where
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
-    fn put(&self, key: K, value: V, hash: u64, keep: &Keep, held: Option<Held>) -> bool {
+    #[inline]
+    fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<Held>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
         let (now, life) = inner.aging.begin(hash, keep.ttl);
-        let newcomer = Newcomer { hash, weight, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
+        let newcomer = Newcomer { hash, weight, now, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
+        if life.is_none() {
+            self.turn_away(key, value, &newcomer, lease, Cause::Expired)
+        } else if weight > inner.budget.capacity() {
+            self.turn_away(key, value, &newcomer, lease, Cause::TooLarge)
+        } else {
+            self.admit(key, value, &newcomer, lease, Grant { budget: &inner.budget, amount: 0 }, 1)
+        }
+    }
+
+    /// Inserts what may be inserted. The grant is for its shard.
+    fn admit(
+        &self,
+        key: K,
+        value: V,
+        newcomer: &Newcomer<'_>,
+        lease: Option<Held>,
+        mut grant: Grant<'_>,
+        attempt: u32,
+    ) -> bool {
+        let inner = &*self.inner;
+        let hash = newcomer.hash;
         let mut out = Outgoing::new();
-        let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let lock = self.shard(hash);
-        let mut lease = held;
-        let mut steps = maintain::STEPS;
-        for _ in 0..ATTEMPTS {
-            let mut shard = lock.write();
-            if let Some(held) = lease.take()
-                && !(shard.leases.end(hash, held.id) && self.may_be_tagged(keep, held))
-            {
+        let mut shard = self.shard(hash).write();
+        if lease.is_some_and(|held| !self.end_lease(&mut shard, newcomer, held)) {
+            return false;
+        }
+        shard.warm(hash);
+        shard.expire(newcomer.now, &mut { maintain::STEPS }, &mut out);
+        let old = shard.find(hash, &key).map(|(slot, _)| slot);
+        shard.leases.void(hash);
+        if grant.amount > 0 {
+            shard.grant(mem::take(&mut grant.amount));
+        }
+        match shard.make_room(old, newcomer, &inner.budget, &mut out) {
+            Room::Made => {
+                shard.insert(key, value, newcomer, &inner.budget);
                 drop(shard);
-                out.settle(inner.listener.as_ref());
-                return false;
             }
-            shard.expire(now, &mut steps, &mut out);
-            let old = shard.find(hash, &key).map(|(slot, _)| slot);
-            shard.leases.void(hash);
-            if weight > inner.budget.capacity() || life.is_none() {
-                // What is there is out of date all the same.
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
-                    out.push(key, value, Cause::Replaced);
-                }
+            Room::Taken(slot) => {
+                let value = shard.replace(slot, value, newcomer);
+                drop(shard);
+                out.push(key, value, Cause::Replaced);
+            }
+            Room::Starved(missing) if attempt < ATTEMPTS => {
+                // What happens to the key before the next attempt voids it as before.
+                let lease = lease.map(|held| Held { id: shard.leases.begin(hash), ..held });
+                drop(shard);
+                grant.amount = self.gather(newcomer, missing, &mut out);
+                out.settle(inner.listener.as_ref());
+                return self.admit(key, value, newcomer, lease, grant, attempt + 1);
+            }
+            Room::Refused | Room::Starved(_) => {
                 shard.counts.refused += 1;
                 drop(shard);
-                let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
-                out.push(key, value, cause);
-                out.settle(inner.listener.as_ref());
-                return true;
-            }
-            shard.grant(mem::take(&mut grant.amount));
-            match shard.make_room(old, &newcomer, &inner.budget, &mut out) {
-                Room::Made => {
-                    shard.insert(key, value, &newcomer, &inner.budget);
-                    drop(shard);
-                    inner.aging.alarm().note(newcomer.life.deadline);
-                    out.settle(inner.listener.as_ref());
-                    return true;
-                }
-                Room::Taken(slot) => {
-                    let value = shard.replace(slot, value, &newcomer);
-                    drop(shard);
-                    inner.aging.alarm().note(newcomer.life.deadline);
-                    out.push(key, value, Cause::Replaced);
-                    out.settle(inner.listener.as_ref());
-                    return true;
-                }
-                Room::Refused => break,
-                Room::Starved(missing) => {
-                    // What happens to the key before the next attempt voids it as before.
-                    lease = held.map(|held| Held { id: shard.leases.begin(hash), ..held });
-                    drop(shard);
-                    grant.amount = self.gather(hash, weight, missing, &mut out);
-                }
+                out.push(key, value, Cause::Refused);
             }
         }
-        {
-            let mut shard = lock.write();
-            shard.counts.refused += 1;
-            lease.map(|held| shard.leases.end(hash, held.id));
-        }
-        out.push(key, value, Cause::Refused);
+        inner.aging.alarm().note(newcomer.life.deadline);
         out.settle(inner.listener.as_ref());
         true
     }
-    /// Whether a value that was loaded under this lease may have these tags: none of them was invalidated since.
-    fn may_be_tagged(&self, keep: &Keep, held: Held) -> bool {
-        keep.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch
+
+    /// What is not to be inserted at all. What is there is out of date all the same.
+    #[cold]
+    fn turn_away(
+        &self,
+        key: K,
+        value: V,
+        newcomer: &Newcomer<'_>,
+        lease: Option<Held>,
+        cause: Cause,
+    ) -> bool {
+        let mut out = Outgoing::new();
+        let mut shard = self.shard(newcomer.hash).write();
+        if lease.is_some_and(|held| !self.end_lease(&mut shard, newcomer, held)) {
+            return false;
+        }
+        shard.expire(newcomer.now, &mut { maintain::STEPS }, &mut out);
+        shard.leases.void(newcomer.hash);
+        let old = shard.find(newcomer.hash, &key).map(|(slot, _)| slot);
+        if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+            out.push(key, value, Cause::Replaced);
+        }
+        shard.counts.refused += 1;
+        drop(shard);
+        out.push(key, value, cause);
+        out.settle(self.inner.listener.as_ref());
+        true
     }
 
-    /// Takes quota from other shards, for a newcomer of this hash and weight to one whose share is too small.
-    fn gather(&self, hash: u64, weight: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
+    /// Ends a lease; whether it was valid. A value that was loaded under it may have tags only if none was invalidated since.
+    fn end_lease(&self, shard: &mut Shard<K, V>, newcomer: &Newcomer<'_>, held: Held) -> bool {
+        shard.leases.end(newcomer.hash, held.id)
+            && (newcomer.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch)
+    }
+
+    /// Takes quota from other shards, for a newcomer to one whose share is too small.
+    #[cold]
+    fn gather(&self, newcomer: &Newcomer<'_>, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
         let inner = &*self.inner;
+        let &Newcomer { hash, weight, .. } = newcomer;
         let home = self.place(hash);
         let mut gathered = inner.budget.claim(missing, 0);
         let others = (1..inner.shards.len()).map(|step| (home + step) % inner.shards.len());
@@ -386,8 +416,8 @@ impl Epoch {
     }
 }
 
-/// How often an insertion looks for quota in other shards.
-const ATTEMPTS: usize = 4;
+/// How often an insertion tries, with quota of other shards from the second time on.
+const ATTEMPTS: u32 = 4;
 
 /// Quota on its way from one shard to another.
 struct Grant<'a> {
@@ -406,8 +436,11 @@ where
     S: BuildHasher,
 {
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the two halves are folded")]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.inner.hasher.hash_one(key)
+        // A hasher may leave patterns in its bits: foldhash does for some seeds, others always do.
+        let product = u128::from(self.inner.hasher.hash_one(key)) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
     }
 }
 
@@ -477,9 +510,11 @@ impl<K, V, S> MemoryCache<K, V, S> {
         self.inner.loads.get_or_init(Loads::new)
     }
 
+    /// The shard of a hash: a power of two of them are chosen from by bits that nobody else looks at.
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "32 bits")]
     fn place(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.inner.shards.len() as u64) >> 32) as usize
+        (hash >> 32) as usize & (self.inner.shards.len() - 1)
     }
 
     #[inline]

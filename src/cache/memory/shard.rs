@@ -55,6 +55,8 @@ pub(super) struct Counts {
 pub(super) struct Newcomer<'a> {
     pub(super) hash: u64,
     pub(super) weight: u64,
+    /// The time.
+    pub(super) now: u64,
     pub(super) life: Life,
     pub(super) tags: &'a [u64],
 }
@@ -177,7 +179,16 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
+    #[inline]
     pub(super) fn expire(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+        // In most caches nothing ever expires, and nobody reads the clock.
+        if now > 0 {
+            self.expire_before(now, steps, out);
+        }
+    }
+
+    #[inline(never)]
+    fn expire_before(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
         while let Some(slot) = self.timers.expired(now, steps) {
             if let Some((key, value)) = self.remove(slot, Cause::Expired) {
                 out.push(key, value, Cause::Expired);
@@ -217,6 +228,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
+    #[inline]
     fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
         let (hash, key, value) = self.slab.remove(slot)?;
@@ -248,6 +260,18 @@ impl<K, V> Shard<K, V> {
             out.push(key, value, Cause::Evicted);
         }
         victim
+    }
+
+    /// Has fetched from memory what the eviction for a newcomer needs, while it is not needed yet: all at once.
+    #[inline]
+    pub(super) fn warm(&self, hash: u64) {
+        if self.weight < self.quota {
+            return;
+        }
+        let first = self.policy.warm(spread(low(hash)));
+        if let Some(hash) = first.and_then(|slot| self.slab.hash(slot)) {
+            self.index.warm(hash);
+        }
     }
 
     /// Makes room for a newcomer; `old` is the slot of the value with the same key.
@@ -435,21 +459,20 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Makes room for more slots: twice as many, but not many more than the shard should have.
+    #[cold]
     fn grow(&mut self, budget: &Budget) {
         let slots = self.slab.slots();
         let share = match self.weights {
             None => usize::try_from(budget.fair()).unwrap_or(index::MOST),
             Some(_) => index::MOST,
         };
-        // Shards differ a little.
-        let share = share.saturating_add(share / 16 + FIRST).min(index::MOST);
-        let doubled = (2 * slots).max(FIRST);
-        let wanted = if slots < share { doubled.min(share) } else { slots + slots / 8 };
-        self.slab.reserve(wanted.min(index::MOST));
+        // Shards differ by chance: by four standard deviations now and then.
+        let share = share.saturating_add(4 * share.isqrt() + FIRST).min(index::MOST);
+        let wanted = if slots < share { (2 * slots).max(FIRST).min(share) } else { slots + slots / 16 };
+        let wanted = wanted.min(index::MOST);
+        self.slab.reserve(wanted);
         if wanted > self.index.limit() {
-            // It has to be built anew, so it grows in fewer and larger steps.
-            let limit = if slots < share { doubled.saturating_mul(2).min(share) } else { doubled };
-            self.index.grow(limit.max(wanted).min(index::MOST), self.slab.hashes());
+            self.index.grow(wanted, self.slab.hashes());
         }
     }
 

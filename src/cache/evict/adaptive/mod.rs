@@ -139,6 +139,12 @@ impl Adaptive {
         Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, capacity }
     }
 
+    /// Has fetched from memory what an eviction needs; the slot that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u64) -> Option<Slot> {
+        self.segments.warm(short(newcomer))
+    }
+
     #[cfg(test)]
     pub(super) fn hits(&self, slot: Slot) -> u8 {
         self.segments.hits(slot)
@@ -209,8 +215,8 @@ impl Evict for Adaptive {
     }
 
     #[inline]
-    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
-        self.segments.evict(short(newcomer), self.shared.rules())
+    fn evict(&mut self, _: u64, _: u64) -> Victim {
+        self.segments.evict(self.shared.rules())
     }
 
     fn resize(&mut self, capacity: u64) {

@@ -58,7 +58,8 @@ impl Segments {
             marks: Marks::new(),
             hashes: Vec::new(),
             weights: Weights::default(),
-            recall: Recall::new(capacity),
+            // Shards differ by chance.
+            recall: Recall::new(capacity.saturating_add(4 * capacity.isqrt())),
             window: 0,
             main: 0,
             len: 0,
@@ -127,8 +128,16 @@ impl Segments {
         self.len -= 1;
     }
 
-    pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
+    /// Has fetched from memory what an eviction for a newcomer needs; the slot that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u32) -> Option<Slot> {
         self.recall.warm(newcomer);
+        let slot = self.queues.oldest(WINDOW).or(self.queues.oldest(MAIN))?;
+        self.recall.warm(*self.hashes.get(slot as usize)?);
+        Some(slot)
+    }
+
+    pub(super) fn evict(&mut self, rules: &Rules) -> Victim {
         // Without an overflow.
         let (whole, rest) = (self.capacity >> 10, self.capacity & 1023);
         let share = (whole * rules.window + ((rest * rules.window) >> 10)).max(1);
