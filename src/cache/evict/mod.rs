@@ -342,12 +342,12 @@ macro_rules! each {
 }
 
 impl Policy {
-    /// Has fetched from memory what an eviction for this newcomer needs; the slot that it will look at first, if known.
+    /// Has fetched from memory what an eviction for this newcomer needs; the slots that it will look at first, if known.
     #[inline]
-    pub(crate) fn warm(&self, newcomer: u64) -> Option<Slot> {
+    pub(crate) fn warm(&self, newcomer: u64) -> [Option<Slot>; 2] {
         match self {
             Self::Adaptive(policy) => policy.warm(newcomer),
-            _ => None,
+            _ => [None; 2],
         }
     }
 }

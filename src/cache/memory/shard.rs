@@ -21,6 +21,9 @@ const FIRST: usize = 16;
 /// An empty shard keeps the memory of so many slots.
 const SPARE: usize = 64;
 
+/// A shard of fewer entries is in the processor's caches, more or less.
+const FAR: usize = 1 << 13;
+
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
     index: Index,
@@ -265,11 +268,11 @@ impl<K, V> Shard<K, V> {
     /// Has fetched from memory what the eviction for a newcomer needs, while it is not needed yet: all at once.
     #[inline]
     pub(super) fn warm(&self, hash: u64) {
-        if self.weight < self.quota {
+        if self.slab.len() < FAR || self.weight < self.quota {
             return;
         }
         let first = self.policy.warm(spread(low(hash)));
-        if let Some(hash) = first.and_then(|slot| self.slab.hash(slot)) {
+        for hash in first.into_iter().flatten().filter_map(|slot| self.slab.hash(slot)) {
             self.index.warm(hash);
         }
     }

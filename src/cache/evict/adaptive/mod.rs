@@ -139,9 +139,9 @@ impl Adaptive {
         Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, capacity }
     }
 
-    /// Has fetched from memory what an eviction needs; the slot that it will look at first.
+    /// Has fetched from memory what an eviction needs; the slots that it will look at first.
     #[inline]
-    pub(super) fn warm(&self, newcomer: u64) -> Option<Slot> {
+    pub(super) fn warm(&self, newcomer: u64) -> [Option<Slot>; 2] {
         self.segments.warm(short(newcomer))
     }
 

@@ -128,13 +128,15 @@ impl Segments {
         self.len -= 1;
     }
 
-    /// Has fetched from memory what an eviction for a newcomer needs; the slot that it will look at first.
+    /// Has fetched from memory what an eviction for a newcomer needs; the slots that it will look at first.
     #[inline]
-    pub(super) fn warm(&self, newcomer: u32) -> Option<Slot> {
+    pub(super) fn warm(&self, newcomer: u32) -> [Option<Slot>; 2] {
         self.recall.warm(newcomer);
-        let slot = self.queues.oldest(WINDOW).or(self.queues.oldest(MAIN))?;
-        self.recall.warm(*self.hashes.get(slot as usize)?);
-        Some(slot)
+        let first = [self.queues.oldest(WINDOW), self.queues.oldest(MAIN)];
+        for hash in first.iter().flatten().filter_map(|slot| self.hashes.get(*slot as usize)) {
+            self.recall.warm(*hash);
+        }
+        first
     }
 
     pub(super) fn evict(&mut self, rules: &Rules) -> Victim {
