@@ -231,7 +231,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
         let (hash, key, value) = self.slab.remove(slot)?;
@@ -254,6 +254,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lets one entry go, to make room for `newcomer`.
+    #[inline]
     fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
         let victim = self.policy.evict(newcomer, weight);
         if let Victim::Slot(slot) = victim {
@@ -400,7 +401,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Notes what else there is to know of a newcomer.
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, slot: Slot, newcomer: &Newcomer<'_>) {
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
