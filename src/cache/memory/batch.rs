@@ -76,7 +76,9 @@ where
         {
             let shard = lock.read();
             // All buckets first, and then all entries.
-            slice.iter_mut().for_each(|wanted| wanted.hint = shard.hint(wanted.hash));
+            for wanted in slice.iter_mut() {
+                wanted.hint = shard.hint(wanted.hash);
+            }
             for wanted in slice {
                 let found = match shard.check_hint(wanted.hint, wanted.key) {
                     None => shard.find(wanted.hash, wanted.key),

@@ -315,10 +315,12 @@ where
             Room::Made => {
                 shard.insert(key, value, newcomer, &inner.budget);
                 drop(shard);
+                inner.aging.alarm().note(newcomer.life.deadline);
             }
             Room::Taken(slot) => {
                 let value = shard.replace(slot, value, newcomer);
                 drop(shard);
+                inner.aging.alarm().note(newcomer.life.deadline);
                 out.push(key, value, Cause::Replaced);
             }
             Room::Starved(missing) if attempt < ATTEMPTS => {
@@ -335,7 +337,6 @@ where
                 out.push(key, value, Cause::Refused);
             }
         }
-        inner.aging.alarm().note(newcomer.life.deadline);
         out.settle(inner.listener.as_ref());
         true
     }

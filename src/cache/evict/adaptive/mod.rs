@@ -182,7 +182,7 @@ impl Heard {
 
     #[inline]
     fn hear(&self, slot: Slot, hash: u64) {
-        if !sampled(short(hash), self.limit) || self.len.load(Relaxed) >= ROOM {
+        if self.len.load(Relaxed) >= ROOM || !sampled(short(hash), self.limit) {
             return;
         }
         if let Some(free) = self.slots.get(self.len.fetch_add(1, Relaxed)) {
