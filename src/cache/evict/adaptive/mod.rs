@@ -144,6 +144,12 @@ impl Adaptive {
         Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, share }
     }
 
+    /// Has fetched from memory what an eviction needs; the slots that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u64) -> [Option<Slot>; 2] {
+        self.segments.warm(short(newcomer))
+    }
+
     #[cfg(test)]
     pub(super) fn hits(&self, slot: Slot) -> u8 {
         self.segments.hits(slot)
@@ -181,7 +187,7 @@ impl Heard {
 
     #[inline]
     fn hear(&self, slot: Slot, hash: u64) {
-        if !sampled(short(hash), self.limit) || self.len.load(Relaxed) >= ROOM {
+        if self.len.load(Relaxed) >= ROOM || !sampled(short(hash), self.limit) {
             return;
         }
         if let Some(free) = self.slots.get(self.len.fetch_add(1, Relaxed)) {
@@ -214,8 +220,8 @@ impl Evict for Adaptive {
     }
 
     #[inline]
-    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
-        self.segments.evict(short(newcomer), self.shared.rules())
+    fn evict(&mut self, _: u64, _: u64) -> Victim {
+        self.segments.evict(self.shared.rules())
     }
 
     fn resize(&mut self, capacity: u64) {

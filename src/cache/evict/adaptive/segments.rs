@@ -61,7 +61,8 @@ impl Segments {
             marks: Marks::new(),
             hashes: Vec::new(),
             weights: Weights::default(),
-            recall: Recall::new(capacity),
+            // Shards differ by chance.
+            recall: Recall::new(capacity.saturating_add(4 * capacity.isqrt())),
             window: 0,
             main: 0,
             len: 0,
@@ -131,8 +132,18 @@ impl Segments {
         self.len -= 1;
     }
 
-    pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
+    /// Has fetched from memory what an eviction for a newcomer needs; the slots that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u32) -> [Option<Slot>; 2] {
         self.recall.warm(newcomer);
+        let first = [self.queues.oldest(WINDOW), self.queues.oldest(MAIN)];
+        for hash in first.iter().flatten().filter_map(|slot| self.hashes.get(*slot as usize)) {
+            self.recall.warm(*hash);
+        }
+        first
+    }
+
+    pub(super) fn evict(&mut self, rules: &Rules) -> Victim {
         // Without an overflow.
         let (whole, rest) = (self.capacity >> 10, self.capacity & 1023);
         let share = (whole * rules.window + ((rest * rules.window) >> 10)).max(1);

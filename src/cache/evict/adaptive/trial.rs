@@ -165,7 +165,7 @@ impl Trial {
             return;
         }
         while self.caches[at].weight() > capacity - weight {
-            let Victim::Slot(victim) = self.caches[at].evict(hash, &self.rules[at]) else { return };
+            let Victim::Slot(victim) = self.caches[at].evict(&self.rules[at]) else { return };
             self.keys[victim as usize].caches &= !(1 << at);
             if victim != key {
                 self.release(victim);
