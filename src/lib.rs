@@ -72,6 +72,8 @@ pub mod balance;
 pub mod cache;
 #[cfg(feature = "http")]
 mod causes;
+#[cfg(feature = "cdn")]
+pub mod cdn;
 pub mod cluster;
 pub mod discover;
 #[cfg(any(feature = "http", feature = "tcp"))]

@@ -14,8 +14,8 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(10);
 
-/// The gateway runs until it is told to stop; its own test does that.
-const SERVERS: [&str; 1] = ["gateway"];
+/// These run until they are told to stop; tests of their own do that.
+const SERVERS: [&str; 2] = ["cdn", "gateway"];
 
 #[test]
 fn every_example_runs_and_says_something() {

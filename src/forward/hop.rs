@@ -160,6 +160,17 @@ pub fn ambiguous_framing(headers: &HeaderMap) -> bool {
         || lengths.any(|other| other != first)
 }
 
+/// Whether the body of a response is compressed for the connection. hyper only takes `chunked` off: passed on, the body would
+/// still be compressed, and nothing would say so. These are all the codings there are (RFC 9112, section 7); other names
+/// are as good as none, and go like every hop-by-hop field.
+pub(crate) fn has_coded_body(headers: &HeaderMap) -> bool {
+    let codings: [&[u8]; 5] = [b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"];
+    tokens(headers, &TRANSFER_ENCODING).any(|token| {
+        let name = token.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        codings.iter().any(|coding| name.eq_ignore_ascii_case(coding))
+    })
+}
+
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     tokens(headers, &CONNECTION)
 }

@@ -20,6 +20,8 @@ mod forwarded;
 mod headers;
 #[cfg(feature = "http")]
 mod hop;
+#[cfg(feature = "proxy")]
+mod interim;
 #[cfg(feature = "http")]
 mod lease;
 #[cfg(feature = "proxy")]
@@ -45,7 +47,11 @@ pub use headers::ForwardHeaders;
 #[cfg(feature = "http")]
 pub(crate) use headers::without_user;
 #[cfg(feature = "http")]
+pub(crate) use hop::has_coded_body;
+#[cfg(feature = "http")]
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};
+#[cfg(feature = "proxy")]
+pub use interim::{Interim, InterimSender};
 #[cfg(feature = "http")]
 pub use lease::UpgradeLease;
 #[cfg(feature = "proxy")]

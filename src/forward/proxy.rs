@@ -236,8 +236,7 @@ fn settle_host(parts: &mut Parts) -> Result<(), StatusCode> {
     Ok(())
 }
 
-/// Whether the message is in a transfer coding beside `chunked`, which is all that hyper takes off: passed on, the
-/// body would be compressed and nothing would say so.
+/// Whether a request is in a transfer coding beside `chunked`, which is all that hyper takes off.
 fn unknown_coding(headers: &HeaderMap) -> bool {
     let chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     !headers.get_all(TRANSFER_ENCODING).iter().all(chunked)

@@ -5,6 +5,7 @@
 mod client;
 mod framing;
 mod http2;
+mod interim;
 mod pool;
 mod streaming;
 #[path = "../support/sockets.rs"]

@@ -12,9 +12,8 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{ProxyBody, ProxyError, Settings, one_length, say_upgrade, unknown_coding};
-use crate::forward::ambiguous_framing;
-use crate::forward::{UpgradeLease, upgrade::Asked};
+use super::{ProxyBody, ProxyError, Settings, one_length, say_upgrade};
+use crate::forward::{UpgradeLease, ambiguous_framing, has_coded_body, upgrade::Asked};
 
 pin_project! {
     /// The future of [`Proxy`](super::Proxy).
@@ -102,7 +101,7 @@ impl Exchange {
             return self.switch(response);
         }
         let headers = response.headers_mut();
-        if ambiguous_framing(headers) || unknown_coding(headers) {
+        if ambiguous_framing(headers) || has_coded_body(headers) {
             return own_answer(StatusCode::BAD_GATEWAY, None, self.version);
         }
         self.settings.hop.strip(headers);

@@ -84,7 +84,7 @@ fn one_batch_is_under_way_at_a_time_and_keys_keep_their_order() {
     }
     let keys = |batch: Vec<(i32, Change<i32>)>| batch.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     assert_eq!(keys(buffer.take(2)), [3, 1]);
-    assert_eq!(keys(buffer.take(2)), []);
+    assert!(keys(buffer.take(2)).is_empty());
     buffer.put(1, None);
     buffer.failed();
     assert_eq!(keys(buffer.take(9)), [3, 1, 2]);
