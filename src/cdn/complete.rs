@@ -13,7 +13,7 @@ pub(super) struct Gap {
     /// Of the whole.
     length: u64,
     wanted: Range<u64>,
-    gap: Range<u64>,
+    missing: Range<u64>,
 }
 
 impl<S, B, RB> Miss<S, B>
@@ -31,7 +31,7 @@ where
         let wanted = Served::new(object.stored(), Some(length), &self.asked.parts, 0)?.bytes?;
         let missing = object.missing(wanted.clone());
         let gap = missing.first()?.start..missing.last()?.end;
-        (gap != wanted).then_some(Gap { length, wanted, gap })
+        (gap != wanted).then_some(Gap { length, wanted, missing: gap })
     }
 
     /// Asks for the bytes that are missing. `None` if that is no use: the whole request has to be sent.
@@ -44,7 +44,7 @@ where
         let asked = Arc::clone(&self.asked);
         let policy = shared.policy(&asked.parts);
         let old = object.stored();
-        let Some(Gap { length, wanted, gap }) = self.gap(object) else { return Ok(None) };
+        let Some(Gap { length, wanted, missing: gap }) = self.gap(object) else { return Ok(None) };
 
         let mut parts = asked.parts.clone();
         // The client's conditions were evaluated here, and hold. All the rest is asked for as such: the length may be wrong.

@@ -80,6 +80,12 @@ impl Cdn {
         self.shared.store.purge(purge);
     }
 
+    /// Waits until all that was stored and purged until now is on disk, as before the process ends.
+    #[cfg(feature = "disk")]
+    pub async fn flush(&self) {
+        self.shared.store.settle_disk().await;
+    }
+
     pub(super) fn store(&self) -> &Store {
         &self.shared.store
     }

@@ -150,7 +150,7 @@ impl CacheKey {
     }
 
     /// The beginning of a URL as it is in keys. One that begins with a path is left as it is.
-    pub(crate) fn prefix(&self, prefix: &str) -> String {
+    pub(crate) fn prefix(prefix: &str) -> String {
         let Some((scheme, rest)) = prefix.split_once("://") else { return prefix.to_owned() };
         let (authority, path) = rest.find(['/', '?']).map_or((rest, "/"), |at| rest.split_at(at));
         let mut key = scheme.to_ascii_lowercase().into_bytes();
@@ -170,7 +170,11 @@ impl CacheKey {
         let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
         let (path, query) = (uri.path(), uri.query());
         let name = authority.or(host).unwrap_or_default();
-        let length = scheme.len() + 4 + name.len() + path.len() + query.map_or(0, |query| 1 + query.len());
+        // Exact in most cases, which saves an allocation.
+        let slash = usize::from(!path.starts_with('/'));
+        let host_length = without_port(name, scheme).len();
+        let length =
+            scheme.len() + 3 + host_length + slash + path.len() + query.map_or(0, |query| 1 + query.len());
         if length > self.longest {
             return Err(Unkeyed::TooLong);
         }
@@ -186,7 +190,7 @@ impl CacheKey {
         bytes.extend_from_slice(b"://");
         push_authority(&mut bytes, name, scheme);
         let start = bytes.len();
-        if !path.starts_with('/') {
+        if slash == 1 {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(path.as_bytes());

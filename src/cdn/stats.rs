@@ -22,10 +22,14 @@ pub struct Stats {
     pub bytes_saved: u64,
     /// Purges of all kinds.
     pub purges: u64,
-    /// URLs that something is stored for.
+    /// URLs that something is in memory for.
     pub urls: u64,
-    /// What is stored weighs this much, in bytes.
+    /// What is stored in memory weighs this much, in bytes.
     pub weight: u64,
+    /// URLs that something is on disk for.
+    pub disk_urls: u64,
+    /// What is on disk takes this much, in bytes.
+    pub disk_weight: u64,
 }
 
 /// The counters behind [`Stats`].

@@ -34,11 +34,11 @@ impl Query {
     }
 
     pub(super) fn only(&mut self, names: impl Iterator<Item = String>) {
-        self.choice = Choice::Only(names.map(Name::new).collect());
+        self.choice = Choice::Only(names.map(|name| Name::new(&name)).collect());
     }
 
     pub(super) fn ignore(&mut self, names: impl Iterator<Item = String>) {
-        self.choice = Choice::Ignore(names.map(Name::new).collect());
+        self.choice = Choice::Ignore(names.map(|name| Name::new(&name)).collect());
     }
 
     /// Writes what belongs to the key, with a question mark in front if there is something.
@@ -79,8 +79,8 @@ fn join<'a>(parameters: impl Iterator<Item = &'a [u8]>, key: &mut Vec<u8>) {
 }
 
 impl Name {
-    fn new(name: String) -> Self {
-        let (name, is_prefix) = name.strip_suffix('*').map_or((&*name, false), |begin| (begin, true));
+    fn new(name: &str) -> Self {
+        let (name, is_prefix) = name.strip_suffix('*').map_or((name, false), |begin| (begin, true));
         Self { bytes: name.as_bytes().into(), is_prefix }
     }
 

@@ -157,9 +157,11 @@ impl PurgeService {
 
     #[allow(clippy::unused_async, reason = "it waits for other nodes, where there are some")]
     async fn purge(&self, purges: &[Purge]) -> Response<Full<Bytes>> {
-        let purged = purges.len();
+        let count = purges.len();
         #[cfg(not(feature = "redis"))]
-        purges.iter().for_each(|purge| self.store.purge(purge));
+        for purge in purges {
+            self.store.purge(purge);
+        }
         #[cfg(feature = "redis")]
         let told = self.store.purge_and_tell(purges).await;
         #[cfg(feature = "disk")]
@@ -173,7 +175,7 @@ impl PurgeService {
         };
         #[cfg(not(feature = "redis"))]
         let (status, told) = (StatusCode::OK, "");
-        response(status, format!("{{\"purged\":{purged}{told}}}"))
+        response(status, format!("{{\"purged\":{count}{told}}}"))
     }
 }
 

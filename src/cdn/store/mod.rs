@@ -215,7 +215,7 @@ impl Store {
             match shared.verdict(key, object) {
                 verdict if verdict == Verdict::Purged || !object.is_sound() => {
                     purged += 1;
-                    self.discard(key, object);
+                    shared.forget(key, object);
                 }
                 verdict => {
                     object.note_use(shared.commits.load(Relaxed));
@@ -355,8 +355,12 @@ impl Store {
             }
             let object = Arc::new(object);
             shared.entries.entry(key.clone()).update(|variants| {
-                let old = variants.iter().flat_map(|it| &it.0).filter(|old| !is_replaced(old));
-                Update::Put(Variants::with(&object, old, limits.variants))
+                let (replaced, others): (Vec<_>, Vec<_>) =
+                    variants.iter().flat_map(|it| &it.0).partition(|old| is_replaced(old));
+                for old in replaced {
+                    old.void();
+                }
+                Update::Put(Variants::with(&object, others.into_iter(), limits.variants))
             });
             shared.marks.remove(&key.hash());
             Some(object)
@@ -366,35 +370,43 @@ impl Store {
         Some(object)
     }
 
-    /// Writes an object to disk in the background, if it is whole and there is room.
+    /// Writes an object to disk in the background, in place of an older one. If that is not possible, the older one goes.
     #[cfg(feature = "disk")]
     fn keep_on_disk(&self, ticket: &Ticket, key: &Key, object: &Arc<Object>) {
-        let (Some((disk, clock)), Ok(runtime)) = (&self.shared.disk, Handle::try_current()) else { return };
-        let Some(length) = object.length().filter(|_| object.is_whole()) else { return };
-        let Some(room) = disk.room(length) else { return };
+        let Some((disk, clock)) = &self.shared.disk else { return };
+        let length = object.length().filter(|_| object.is_whole());
+        let (Some(room), Ok(runtime)) = (length.and_then(|length| disk.room(length)), Handle::try_current())
+        else {
+            return disk.purge(key, false);
+        };
         let (disk, clock, ticket) = (disk.clone(), Arc::clone(clock), ticket.go_on());
         let (key, object) = (key.clone(), Arc::clone(object));
         runtime.spawn_blocking(move || {
             let _room = room;
-            let Ok(written) = disk.write(&key, &object, ticket.purges, Moment::now(&clock)) else { return };
+            // Something newer is there already.
+            if object.is_void() {
+                return;
+            }
+            let Ok(written) = disk.write(&key, &object, ticket.purges, Moment::now(&clock)) else {
+                return disk.purge(&key, false);
+            };
             let shared = &*ticket.store.shared;
-            let long = written.long_body();
             shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
                 let verdict = verdict.max(shared.verdict(&key, &object));
-                if verdict == Verdict::Purged {
-                    written.discard();
-                    return;
+                if verdict == Verdict::Purged || object.is_void() {
+                    return written.discard();
                 }
+                let long = written.long_body().filter(|_| object.parts().is_some());
                 disk.publish(written, verdict);
-                if let Some(body) = long.filter(|_| object.parts().is_some()) {
-                    shared.replace_body(&key, &object, body);
+                if let Some(body) = long {
+                    shared.replace_body(&key, &object, &body);
                 }
             });
         });
     }
 
     /// Waits until all that was stored until now is on disk.
-    #[cfg(all(test, feature = "disk"))]
+    #[cfg(feature = "disk")]
     pub(crate) async fn settle_disk(&self) {
         if let Some((disk, _)) = &self.shared.disk {
             disk.settle().await;
@@ -403,15 +415,9 @@ impl Store {
 
     /// Takes one variant out.
     pub(crate) fn discard(&self, key: &Key, object: &Arc<Object>) {
-        self.shared.entries.entry(key.clone()).update(|variants| {
-            let Some(variants) = variants else { return Update::Leave };
-            let kept: Vec<_> = variants.0.iter().filter(|it| !Arc::ptr_eq(it, object)).cloned().collect();
-            match kept.len() {
-                0 => Update::Remove,
-                len if len == variants.0.len() => Update::Leave,
-                _ => Update::Put(Arc::new(Variants(kept))),
-            }
-        });
+        object.void();
+        self.shared.forget(key, object);
+        self.shared.forget_on_disk(key);
     }
 
     /// Answers for this key are not shared until then: nobody should wait for another's. What is stored may stay.
@@ -444,7 +450,9 @@ impl Store {
     /// Purges here and everywhere; whether other nodes can hear of it now. `None` if there are none.
     #[cfg(feature = "redis")]
     pub(crate) async fn purge_and_tell(&self, purges: &[Purge]) -> Option<bool> {
-        purges.iter().for_each(|purge| self.purge_here(purge));
+        for purge in purges {
+            self.purge_here(purge);
+        }
         Some(self.shared.outbox.get()?.tell(purges).await)
     }
 
@@ -465,10 +473,12 @@ impl Store {
         match purge.what() {
             // What has no key is not stored.
             What::Url(url) => {
-                _ = shared.keys.of_uri(url, &HeaderMap::new()).map(|key| shared.purge_url(&key, soft))
+                if let Ok(key) = shared.keys.of_uri(url, &HeaderMap::new()) {
+                    shared.purge_url(&key, soft);
+                }
             }
             What::Prefix(prefix) => {
-                let prefix = shared.keys.prefix(prefix);
+                let prefix = CacheKey::prefix(prefix);
                 shared.note(Target::Prefix(prefix.as_bytes()), soft);
             }
             What::Tag(tag) => shared.note(Target::Name(name_of_tag(tag.as_bytes())), soft),
@@ -510,9 +520,15 @@ impl Store {
 
     pub(crate) fn stats(&self) -> Stats {
         let shared = &*self.shared;
+        #[cfg(feature = "disk")]
+        let disk = shared.disk.as_ref().map(|(disk, _)| disk.held()).unwrap_or_default();
+        #[cfg(not(feature = "disk"))]
+        let disk = (0, 0);
         Stats {
             urls: shared.entries.len() as u64,
             weight: shared.entries.weight(),
+            disk_urls: disk.0,
+            disk_weight: disk.1,
             ..shared.counters.stats()
         }
     }
@@ -581,6 +597,30 @@ impl Shared {
         false
     }
 
+    /// Takes one variant out of memory.
+    fn forget(&self, key: &Key, object: &Arc<Object>) {
+        self.entries.entry(key.clone()).update(|variants| {
+            let Some(variants) = variants else { return Update::Leave };
+            let kept: Vec<_> = variants.0.iter().filter(|it| !Arc::ptr_eq(it, object)).cloned().collect();
+            match kept.len() {
+                0 => Update::Remove,
+                len if len == variants.0.len() => Update::Leave,
+                _ => Update::Put(Arc::new(Variants(kept))),
+            }
+        });
+    }
+
+    /// Takes all variants of a key out of the disk: some are out of date, and which ones is not known without reading them.
+    #[allow(clippy::unused_self, reason = "without a disk there is nothing on it")]
+    fn forget_on_disk(&self, key: &Key) {
+        #[cfg(feature = "disk")]
+        if let Some((disk, _)) = &self.disk {
+            disk.purge(key, false);
+        }
+        #[cfg(not(feature = "disk"))]
+        let _ = key;
+    }
+
     fn note_width(&self, key: &Key) {
         if key.is_wide() && !self.has_wide_keys.load(Relaxed) {
             self.has_wide_keys.store(true, Release);
@@ -589,7 +629,7 @@ impl Shared {
 
     /// Lets go of a long body in memory, which is on disk now.
     #[cfg(feature = "disk")]
-    fn replace_body(&self, key: &Key, object: &Arc<Object>, body: FileBody) {
+    fn replace_body(&self, key: &Key, object: &Arc<Object>, body: &FileBody) {
         self.entries.entry(key.clone()).update(|variants| {
             let Some(variants) = variants else { return Update::Leave };
             let light = || Arc::new(object.with_body(body.clone()));

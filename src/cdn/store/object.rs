@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::atomic::{
-        AtomicU64,
+        AtomicBool, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -22,6 +22,8 @@ pub(crate) struct Object {
     pub(super) names: Box<[u64]>,
     /// A [`Checked`].
     checked: AtomicU64,
+    /// Whether something newer has taken its place, or it was taken out.
+    is_void: AtomicBool,
     /// When it was last found, in commits of the store.
     used: AtomicU64,
 }
@@ -46,7 +48,14 @@ impl Object {
         names.sort_unstable();
         names.dedup();
         let names = names.into();
-        Self { stored, content, names, checked: AtomicU64::new(0), used: AtomicU64::new(0) }
+        Self {
+            stored,
+            content,
+            names,
+            checked: AtomicU64::new(0),
+            is_void: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn stored(&self) -> &Stored {
@@ -129,6 +138,7 @@ impl Object {
         let object = Self::with_content(self.stored.clone(), Content::File(body));
         object.checked.store(self.checked.load(Acquire), Release);
         object.used.store(self.last_use(), Relaxed);
+        object.is_void.store(self.is_void(), Release);
         object
     }
 
@@ -151,6 +161,15 @@ impl Object {
     /// Marks it as purged softly.
     pub(super) fn soften(&self) {
         self.checked.fetch_or(1, Release);
+    }
+
+    pub(super) fn void(&self) {
+        self.is_void.store(true, Release);
+    }
+
+    #[cfg(feature = "disk")]
+    pub(super) fn is_void(&self) -> bool {
+        self.is_void.load(Acquire)
     }
 
     pub(super) fn last_use(&self) -> u64 {

@@ -120,6 +120,13 @@ impl Purges {
         self.note_as(number.max(self.last() + 1), target, soft);
     }
 
+    /// Gives the next purge a number above this one.
+    #[cfg(feature = "disk")]
+    pub(super) fn skip_to(&self, number: u64) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.last.fetch_max(number, Release);
+    }
+
     fn note_as(&self, number: u64, target: Target<'_>, soft: bool) {
         match target {
             Target::All => write(&self.all, |all| all.note(number, soft)),
@@ -163,8 +170,8 @@ impl Purges {
     }
 }
 
-fn read<T, R>(lock: &RwLock<T>, look: impl FnOnce(&T) -> R) -> R {
-    look(&lock.read().unwrap_or_else(PoisonError::into_inner))
+fn read<T, R>(lock: &RwLock<T>, view: impl FnOnce(&T) -> R) -> R {
+    view(&lock.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn write<T>(lock: &RwLock<T>, change: impl FnOnce(&mut T)) {
@@ -215,14 +222,7 @@ impl Prefixes {
                 self.0.remove(&longer);
             }
         }
-        match self.0.get_mut(prefix) {
-            Some(stamps) => stamps.note(number, soft),
-            None => {
-                let mut stamps = Stamps::default();
-                stamps.note(number, soft);
-                self.0.insert(prefix.into(), stamps);
-            }
-        }
+        self.0.entry(prefix.into()).or_default().note(number, soft);
         if self.0.len() > PREFIXES {
             self.merge_closest();
         }

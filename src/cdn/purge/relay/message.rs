@@ -32,8 +32,7 @@ pub(super) fn write(node: u64, purge: &Purge) -> Vec<u8> {
 
 /// Who says it, and what is to be purged.
 pub(super) fn read(message: &[u8]) -> Result<(u64, Purge), Malformed> {
-    let (&[VERSION, a, b, c, d, e, f, g, h, soft, kind], text) =
-        message.split_first_chunk::<11>().ok_or(Malformed)?
+    let (&[VERSION, node @ .., soft, kind], text) = message.split_first_chunk::<11>().ok_or(Malformed)?
     else {
         return Err(Malformed);
     };
@@ -51,7 +50,7 @@ pub(super) fn read(message: &[u8]) -> Result<(u64, Purge), Malformed> {
         _ => return Err(Malformed),
     };
     let purge = purge.map_err(|_| Malformed)?.with_soft(soft);
-    Ok((u64::from_le_bytes([a, b, c, d, e, f, g, h]), purge))
+    Ok((u64::from_le_bytes(node), purge))
 }
 
 #[cfg(test)]

@@ -180,7 +180,9 @@ impl Outbox {
     /// Queues purges and waits until others can hear of the last one; whether that was soon enough.
     pub(crate) async fn tell(&self, purges: &[Purge]) -> bool {
         let Some((last, others)) = purges.split_last() else { return true };
-        others.iter().for_each(|purge| self.send(purge.clone(), None));
+        for purge in others {
+            self.send(purge.clone(), None);
+        }
         let (done, told) = oneshot::channel();
         self.send(last.clone(), Some(done));
         matches!(timeout(PATIENCE, told).await, Ok(Ok(())))

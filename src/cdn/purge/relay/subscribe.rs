@@ -18,8 +18,8 @@ use crate::cdn::{purge::Purge, store::Store};
 
 /// How long connecting, or an answer beyond the time that it may take, is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long one read waits for entries.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long one read waits for entries, in milliseconds.
+const SILENCE: u64 = 2000;
 /// Between two attempts to connect; half of it is random.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many entries are read at once.
@@ -99,10 +99,10 @@ impl Subscriber {
 
     async fn read(&self, connection: &mut MultiplexedConnection, last: Id) -> Option<Vec<Entry>> {
         let mut read = cmd("XREAD");
-        read.arg("COUNT").arg(BATCH).arg("BLOCK").arg(SILENCE.as_millis() as u64);
+        read.arg("COUNT").arg(BATCH).arg("BLOCK").arg(SILENCE);
         read.arg("STREAMS").arg(&*self.stream).arg(last.to_string());
         let reply: RedisResult<Value> =
-            timeout(SILENCE + PATIENCE, read.query_async(connection)).await.ok()?;
+            timeout(Duration::from_millis(SILENCE) + PATIENCE, read.query_async(connection)).await.ok()?;
         reply::entries(reply.ok()?)
     }
 }

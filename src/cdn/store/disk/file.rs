@@ -148,16 +148,16 @@ pub(super) fn read_tail(file: &mut File) -> io::Result<Tail> {
     file.seek(SeekFrom::Start(start))?;
     file.read_exact(&mut footer)?;
     let number = |at: usize| footer[at..at + 8].try_into().map(u64::from_le_bytes).map_err(|_| damaged());
-    let (body, head, began, sum) = (number(0)?, number(8)?, number(16)?, number(24)?);
+    let (body, head, began, expected) = (number(0)?, number(8)?, number(16)?, number(24)?);
     if footer[32..] != MAGIC || body > length || head > HEAD {
         return Err(damaged());
     }
     let sums = body.div_ceil(BLOCK as u64) * 8;
-    let begin = start.checked_sub(head + sums).filter(|begin| *begin >= body).ok_or_else(damaged)?;
-    let mut tail = vec![0; usize::try_from(length - 16 - begin).map_err(|_| damaged())?];
-    file.seek(SeekFrom::Start(begin))?;
+    let first = start.checked_sub(head + sums).filter(|first| *first >= body).ok_or_else(damaged)?;
+    let mut tail = vec![0; usize::try_from(length - 16 - first).map_err(|_| damaged())?];
+    file.seek(SeekFrom::Start(first))?;
     file.read_exact(&mut tail)?;
-    if xxh3_64(&tail) != sum {
+    if xxh3_64(&tail) != expected {
         return Err(damaged());
     }
     let (head, rest) = tail.split_at(usize::try_from(head).map_err(|_| damaged())?);

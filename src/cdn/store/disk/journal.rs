@@ -48,19 +48,26 @@ pub(super) fn record(number: u64, target: Target<'_>, soft: bool) -> Vec<u8> {
     record
 }
 
-/// Notes all purges of a journal, until it ends or is damaged; whether it can be believed.
-pub(super) fn replay(mut journal: &[u8], purges: &Purges) -> bool {
+/// Notes all purges of a journal; how much of it is whole, in bytes. `None` if it cannot be believed.
+pub(super) fn replay(journal: &[u8], purges: &Purges) -> Option<u64> {
+    let mut rest = journal;
     loop {
-        let Some((length, rest)) = journal.split_first_chunk::<4>() else { return journal.is_empty() };
-        let Some((sum, rest)) = rest.split_first_chunk::<8>() else { return true };
-        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let whole = journal.len() - rest.len();
         // The last one may be torn: nobody was told that it was done.
-        let Some((payload, rest)) = rest.split_at_checked(length) else { return true };
-        if xxh3_64(payload) != u64::from_le_bytes(*sum) || note(payload, purges).is_none() {
-            return rest.is_empty();
+        let Some((payload, sum, later)) = split(rest) else { return Some(whole as u64) };
+        if xxh3_64(payload) != sum || note(payload, purges).is_none() {
+            return later.is_empty().then_some(whole as u64);
         }
-        journal = rest;
+        rest = later;
     }
+}
+
+/// The payload of the first record, its checksum, and what comes after it.
+fn split(journal: &[u8]) -> Option<(&[u8], u64, &[u8])> {
+    let (length, rest) = journal.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
+    let (payload, later) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    Some((payload, u64::from_le_bytes(*sum), later))
 }
 
 fn note(payload: &[u8], purges: &Purges) -> Option<()> {
@@ -76,10 +83,12 @@ fn note(payload: &[u8], purges: &Purges) -> Option<()> {
     Some(())
 }
 
-/// Starts the thread that writes the journal and removes files, until nobody can send it jobs any more.
-pub(super) fn start(path: &Path) -> io::Result<mpsc::Sender<Job>> {
-    let mut file = Some(OpenOptions::new().create(true).append(true).open(path)?);
-    let mut length = fs::metadata(path)?.len();
+/// Starts the thread that writes the journal, behind what is `whole` of it, and removes files, until nobody can send it jobs any
+/// more.
+pub(super) fn start(path: &Path, whole: u64) -> io::Result<mpsc::Sender<Job>> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.set_len(whole)?;
+    let (mut file, mut length) = (Some(file), whole);
     let path = path.to_owned();
     let (sender, jobs) = mpsc::channel();
     let work = move || {

@@ -44,7 +44,7 @@ use crate::{
 /// How many reads may be at the disk at once to find something; others wait.
 const READS: usize = 32;
 /// How many KiB may wait to be written. What finds no room stays in memory only.
-const QUEUE: usize = 64 << 10;
+const QUEUE: u32 = 64 << 10;
 /// Bodies up to this long are brought to memory when they are found.
 const SHORT: u64 = 256 << 10;
 /// How many blocks are read at once.
@@ -183,17 +183,16 @@ impl DiskStore {
     fn open_now(folder: PathBuf, capacity: u64) -> io::Result<Self> {
         let (objects, drafts, notes) = (folder.join("objects"), folder.join("drafts"), folder.join("purges"));
         let purges = Purges::new(0);
-        let is_believed = fs::read(&notes).is_ok_and(|journal| journal::replay(&journal, &purges));
-        if !is_believed {
+        let whole = fs::read(&notes).ok().and_then(|journal| journal::replay(&journal, &purges));
+        if whole.is_none() {
             remove_folder(&objects)?;
-            let _ = fs::remove_file(&notes);
         }
         remove_folder(&drafts)?;
         for folder in [&folder, &objects, &drafts] {
             fs::create_dir_all(folder)?;
         }
-        let purges = if is_believed { purges } else { Purges::new(0) };
-        let jobs = journal::start(&notes)?;
+        let purges = if whole.is_some() { purges } else { Purges::new(0) };
+        let jobs = journal::start(&notes, whole.unwrap_or(0))?;
         let listener = |_: &u64, filings: &Arc<Vec<Arc<Filing>>>, cause| {
             if cause != Cause::Replaced {
                 filings.iter().for_each(|filing| filing.doom());
@@ -209,7 +208,7 @@ impl DiskStore {
             index,
             jobs,
             reads: Arc::new(Semaphore::new(READS)),
-            room: Arc::new(Semaphore::new(QUEUE)),
+            room: Arc::new(Semaphore::new(QUEUE as usize)),
             next: AtomicU64::new(0),
         };
         let disk = Disk(Arc::new(shared));
@@ -250,48 +249,50 @@ impl Disk {
                 let number = path.file_name().and_then(|name| u64::from_str_radix(name.to_str()?, 16).ok());
                 let tail = fs::File::open(&path).and_then(|mut file| file::read_tail(&mut file)).ok();
                 let key = tail.as_ref().and_then(|tail| tail.head.key());
-                if let (Some(number), Some(tail), Some(key)) = (number, tail, key) {
-                    found.push((number, path, tail, key));
-                } else {
+                let (Some(number), Some(tail), Some(key)) = (number, tail, key) else {
                     let _ = fs::remove_file(&path);
+                    continue;
+                };
+                self.0.next.fetch_max(number.saturating_add(1), Relaxed);
+                let names = tail.head.record.tags().map(super::name_of_tag).chain([super::name_of_url(&key)]);
+                let verdict = purges.verdict(key.url(), key.path(), names, tail.began);
+                // The note of a purge that it began after may be lost. The next one must not have the same number.
+                purges.skip_to(tail.began);
+                let filing = self.filing(key, &tail, path);
+                if verdict == Verdict::Purged {
+                    filing.doom();
+                    continue;
                 }
+                filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
+                found.push((number, Arc::new(filing)));
             }
         }
-        found.sort_unstable_by_key(|(number, ..)| *number);
-        for (number, path, tail, key) in found {
-            self.0.next.fetch_max(number + 1, Relaxed);
-            let names = tail.head.record.tags().map(super::name_of_tag).chain([super::name_of_url(&key)]);
-            let verdict = purges.verdict(key.url(), key.path(), names, tail.began);
-            let filing = self.filing(key, &tail, path);
-            if verdict == Verdict::Purged {
-                filing.doom();
-                continue;
-            }
-            filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
-            self.insert(Arc::new(filing));
+        found.sort_unstable_by_key(|(number, _)| *number);
+        for (_, filing) in found {
+            self.insert(&filing);
         }
         Ok(())
     }
 
     fn filing(&self, key: Key, tail: &Tail, path: PathBuf) -> Filing {
         let place = Place { path, is_doomed: AtomicBool::new(false), jobs: self.0.jobs.clone() };
-        self.filing_at(key, tail, Arc::new(place))
+        Self::filing_at(key, tail, Arc::new(place))
     }
 
-    fn filing_at(&self, key: Key, tail: &Tail, place: Arc<Place>) -> Filing {
+    fn filing_at(key: Key, tail: &Tail, place: Arc<Place>) -> Filing {
         let variant = tail.head.record.variant();
         Filing { key, variant, began: tail.began, is_soft: AtomicBool::new(false), place, length: tail.file }
     }
 
     /// Puts a file into the index, in place of the one of the same variant.
-    fn insert(&self, filing: Arc<Filing>) {
+    fn insert(&self, filing: &Arc<Filing>) {
         let mut replaced = Vec::new();
         self.0.index.entry(filing.key.hash()).update(|filings| {
             let is_same = |it: &&Arc<Filing>| it.key == filing.key && it.variant == filing.variant;
             let filings = filings.unwrap_or_default();
             replaced = filings.iter().filter(is_same).cloned().collect();
             let others = filings.iter().filter(|it| !is_same(it)).cloned();
-            let mut kept: Vec<_> = [Arc::clone(&filing)].into_iter().chain(others).collect();
+            let mut kept: Vec<_> = [Arc::clone(filing)].into_iter().chain(others).collect();
             replaced.extend(kept.split_off(kept.len().min(super::DISK_VARIANTS)));
             Update::Put(Arc::new(kept))
         });
@@ -305,7 +306,9 @@ impl Disk {
         let filings = filings.iter().flat_map(|it| it.iter()).filter(|filing| filing.key == *key);
         let (sound, damaged): (Vec<_>, Vec<_>) =
             filings.cloned().partition(|filing| !filing.place.is_doomed.load(Relaxed));
-        damaged.iter().for_each(|filing| self.remove(filing));
+        for filing in &damaged {
+            self.remove(filing);
+        }
         sound
     }
 
@@ -359,7 +362,8 @@ impl Disk {
             let damaged = || io::Error::from(io::ErrorKind::InvalidData);
             let mut file = fs::File::open(&filing.place.path)?;
             let tail = file::read_tail(&mut file)?;
-            if tail.head.key().as_ref() != Some(&filing.key) {
+            // Another tail than the one that was filed is as good as none.
+            if tail.head.key().as_ref() != Some(&filing.key) || tail.file != filing.length {
                 return Err(damaged());
             }
             let stored = Stored::from_record(tail.head.record, now).ok_or_else(damaged)?;
@@ -384,9 +388,10 @@ impl Disk {
 
     /// Room for an object that is to be written, if there is some and it is not too long.
     pub(super) fn room(&self, length: u64) -> Option<OwnedSemaphorePermit> {
-        let kib = usize::try_from(length / 1024 + 1).unwrap_or(usize::MAX).min(QUEUE);
-        let is_worth_it = length <= self.0.capacity / 8;
-        let kib = u32::try_from(kib).ok().filter(|_| is_worth_it)?;
+        if length > self.0.capacity / 8 {
+            return None;
+        }
+        let kib = u32::try_from(length / 1024 + 1).unwrap_or(QUEUE).min(QUEUE);
         Arc::clone(&self.0.room).try_acquire_many_owned(kib).ok()
     }
 
@@ -397,8 +402,8 @@ impl Disk {
             Content::Memory(parts) => parts,
             Content::File(body) => {
                 let tail = file::append(&body.place.path, head, (&body.sums, body.length), began)?;
-                let filing = self.filing_at(key.clone(), &tail, Arc::clone(&body.place));
-                return Ok(Written { filing, body: body.clone() });
+                let filing = Self::filing_at(key.clone(), &tail, Arc::clone(&body.place));
+                return Ok(Written { filing, body: body.clone(), is_new: false });
             }
         };
         let length = parts.length().filter(|_| parts.is_whole()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -420,20 +425,24 @@ impl Disk {
         let tail = write().inspect_err(|_: &io::Error| _ = fs::remove_file(&draft))?;
         let filing = self.filing(key.clone(), &tail, path);
         let body = FileBody { place: Arc::clone(&filing.place), length: tail.body, sums: tail.sums };
-        Ok(Written { filing, body })
+        Ok(Written { filing, body, is_new: true })
     }
 
     /// Lets an object that was written be found.
     pub(super) fn publish(&self, written: Written, verdict: Verdict) {
         written.filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
-        self.insert(Arc::new(written.filing));
+        self.insert(&Arc::new(written.filing));
     }
 
     /// Waits until nothing waits to be written or removed.
-    #[cfg(test)]
     pub(super) async fn settle(&self) {
-        let _all = self.0.room.acquire_many(u32::try_from(QUEUE).unwrap()).await;
+        let _all = self.0.room.acquire_many(QUEUE).await;
         self.flush().await;
+    }
+
+    /// How many keys there are, and what their files take.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.0.index.len() as u64, self.0.index.weight())
     }
 }
 
@@ -442,11 +451,15 @@ impl Disk {
 pub(super) struct Written {
     filing: Filing,
     body: FileBody,
+    is_new: bool,
 }
 
 impl Written {
+    /// Removes it. A body that had another head before is that one's to remove.
     pub(super) fn discard(self) {
-        self.filing.doom();
+        if self.is_new {
+            self.filing.doom();
+        }
     }
 
     /// The body, if it is not worth its memory.
@@ -487,18 +500,17 @@ impl FileReader {
         if self.at >= self.end {
             return Poll::Ready(None);
         }
-        let reading = match &mut self.reading {
-            Some(reading) => reading,
-            None => {
-                let read = Self::read(self.body.clone(), self.file.take(), self.at, self.end);
-                // Somebody who polls it without a runtime has to wait.
-                let Ok(runtime) = Handle::try_current() else { return Poll::Ready(self.done(read())) };
-                self.reading.insert(runtime.spawn_blocking(read))
-            }
+        let reading = if let Some(reading) = &mut self.reading {
+            reading
+        } else {
+            let read = Self::read(self.body.clone(), self.file.take(), self.at, self.end);
+            // Somebody who polls it without a runtime has to wait.
+            let Ok(runtime) = Handle::try_current() else { return Poll::Ready(Some(self.done(read()))) };
+            self.reading.insert(runtime.spawn_blocking(read))
         };
         let read = std::task::ready!(std::pin::Pin::new(reading).poll(cx));
         self.reading = None;
-        Poll::Ready(self.done(read.unwrap_or_else(|error| Err(io::Error::other(error)))))
+        Poll::Ready(Some(self.done(read.unwrap_or_else(|error| Err(io::Error::other(error))))))
     }
 
     fn read(body: FileBody, file: Option<fs::File>, at: u64, end: u64) -> impl FnOnce() -> Read {
@@ -509,18 +521,18 @@ impl FileReader {
         }
     }
 
-    fn done(&mut self, read: Read) -> Option<io::Result<Bytes>> {
+    fn done(&mut self, read: Read) -> io::Result<Bytes> {
         match read {
             Ok((file, bytes)) => {
                 self.file = Some(file);
                 self.at += bytes.len() as u64;
-                Some(Ok(bytes))
+                Ok(bytes)
             }
             Err(error) => {
                 // It is found no more, and nothing more is read.
                 self.body.place.is_doomed.store(true, Relaxed);
                 self.at = self.end;
-                Some(Err(error))
+                Err(error)
             }
         }
     }
