@@ -5,6 +5,7 @@
 
 #![cfg(all(feature = "cdn", feature = "proxy"))]
 
+mod clock;
 mod gateway;
 mod histories;
 mod message;

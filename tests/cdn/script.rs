@@ -3,7 +3,8 @@
 //! ```text
 //! ## 4.2.1 Calculating Freshness Lifetime        a section of the RFC
 //! # s-maxage goes before max-age                 a case, with a cache, a clock and an origin of its own
-//! @ fallback-ttl 60                               settings of the cache, if they are not the default
+//! @ fallback-ttl 60                              settings of the cache, if they are not the default
+//! * one value                                    the case is played with each of these in the place of {*}
 //! > GET /path | accept: text/html                the client asks
 //! ? if-none-match: "a" | !range                  what the origin must see, or must not
 //! < 200 "body" | cache-control: max-age=60       the origin is asked, and this is its answer
@@ -85,29 +86,39 @@ pub(crate) enum Seen {
 }
 
 pub(crate) fn parse(text: &str) -> Vec<Case> {
-    let mut cases: Vec<Case> = Vec::new();
-    let mut section = String::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let (sign, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let at = number + 1;
-        match sign {
-            "" => {}
-            "##" => rest.clone_into(&mut section),
-            "#" => {
-                let (section, name) = (section.clone(), rest.to_owned());
-                cases.push(Case { section, name, settings: Vec::new(), steps: Vec::new() });
+    let mut cases = Vec::new();
+    let mut section = "";
+    let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())).peekable();
+    while let Some((at, line)) = lines.next() {
+        if let Some(name) = line.strip_prefix("# ") {
+            let mut steps = Vec::new();
+            while let Some(step) = lines.next_if(|(_, line)| !line.starts_with('#')) {
+                steps.push(step);
             }
-            _ => {
-                let case = cases.last_mut().unwrap_or_else(|| panic!("line {at}: outside of a case"));
-                case.add(sign, rest, at);
-            }
+            let values: Vec<_> = steps.iter().filter_map(|(_, line)| line.strip_prefix("* ")).collect();
+            let values = if values.is_empty() { vec![""] } else { values };
+            cases.extend(values.iter().map(|value| Case::read(section, name, value, &steps)));
+        } else if let Some(name) = line.strip_prefix("## ") {
+            section = name;
+        } else {
+            assert!(line.is_empty(), "line {at}: outside of a case");
         }
     }
     cases
 }
 
 impl Case {
+    fn read(section: &str, name: &str, value: &str, steps: &[(usize, &str)]) -> Self {
+        let name = if value.is_empty() { name.to_owned() } else { format!("{name} ({value})") };
+        let mut case = Self { section: section.to_owned(), name, settings: Vec::new(), steps: Vec::new() };
+        for (at, line) in steps.iter().filter(|(_, line)| !line.is_empty() && !line.starts_with("* ")) {
+            let line = line.replace("{*}", value);
+            let (sign, rest) = line.split_once(' ').unwrap_or((&line, ""));
+            case.add(sign, rest, *at);
+        }
+        case
+    }
+
     fn add(&mut self, sign: &str, rest: &str, line: usize) {
         let step = |request| Step::Ask { line, request, origin: Vec::new(), expected: None };
         match (sign, self.steps.last_mut()) {

@@ -7,4 +7,5 @@ mod contract;
 mod origin;
 mod partial;
 mod reuse;
+mod storm;
 mod unsafe_methods;

@@ -44,17 +44,17 @@ const SHORTEST: usize = 16;
 /// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::Full;
-/// use tower::{Service, ServiceExt};
+/// use tower::ServiceExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cdn = Cdn::new(256 << 20);
-/// let mut admin = PurgeService::new(&cdn, "a token that nobody guesses")?;
+/// let admin = PurgeService::new(&cdn, "a token that nobody guesses")?;
 /// let order = Request::post("/purge")
 ///     .header("authorization", "Bearer a token that nobody guesses")
 ///     .header("content-type", "application/json")
 ///     .body(Full::<Bytes>::from(r#"{"tag": ["socks", "shoes"], "soft": true}"#))?;
-/// assert_eq!(admin.ready().await?.call(order).await?.status(), 200);
+/// assert_eq!(admin.oneshot(order).await?.status(), 200);
 /// # Ok(())
 /// # }
 /// ```
