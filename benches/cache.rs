@@ -88,6 +88,16 @@ fn expiring() -> Vec<Contender> {
     ]
 }
 
+/// Hits in other ways than one after another.
+fn ways(entries: u32) -> Vec<Contender> {
+    let (mix, n) = (mix(entries), entries as usize);
+    vec![
+        Contender::new("default", ours::default(n), entries, &mix),
+        Contender::new("default, get_many(64)", ours::batches(n), entries, &mix),
+        Contender::new("default, CacheLayer", ours::layered(n), entries, &mix),
+    ]
+}
+
 fn throughput(c: &mut Criterion) {
     for entries in SIZES {
         let contenders = contenders(entries);
@@ -113,6 +123,17 @@ fn expiry(c: &mut Criterion) {
     }
 }
 
+fn other_ways(c: &mut Criterion) {
+    for entries in SIZES {
+        let mut group = c.benchmark_group(format!("get hit in other ways/{entries} entries"));
+        for contender in ways(entries) {
+            group.bench_function(contender.name, |b| {
+                b.iter_custom(|operations| contender.time(Workload::Hit, 1, operations));
+            });
+        }
+    }
+}
+
 fn compare() {
     let mut rows = Vec::new();
     for entries in SIZES {
@@ -125,6 +146,10 @@ fn compare() {
     }
     println!("\nwith a time to live:");
     Row::measure(Workload::Hit, SIZES[0], 1, &expiring()).print();
+    println!("\nin other ways:");
+    for entries in SIZES {
+        Row::measure(Workload::Hit, entries, 1, &ways(entries)).print();
+    }
     compare::summary(&rows, "default", &PEERS);
     compare::summary(&rows, "set", &PEERS);
 }
@@ -174,6 +199,7 @@ fn main() {
         .configure_from_args();
     throughput(&mut criterion);
     expiry(&mut criterion);
+    other_ways(&mut criterion);
     memory_table();
     criterion.final_summary();
 }

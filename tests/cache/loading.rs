@@ -281,6 +281,13 @@ async fn a_batch_that_asks_for_its_own_keys_or_panics_ends_with_an_error() {
     let (panics, waiting) = tokio::join!(panics, cache.get_with(&2, || async { 7 }));
     assert!(matches!(panics.unwrap_err(), LoadError::Broken(FlightError::Panicked(_))));
     assert_eq!(waiting, 7);
+    // Before there is a future, too.
+    let call = |keys: Vec<u32>| {
+        assert!(keys.is_empty(), "out of order");
+        async { Ok::<Vec<(u32, u32)>, io::Error>(Vec::new()) }
+    };
+    let error = cache.get_many_with(&[3, 4], call).await.unwrap_err();
+    assert!(error.to_string().contains("out of order"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

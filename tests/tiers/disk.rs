@@ -232,6 +232,32 @@ async fn damage_under_way_costs_the_content_and_nothing_else() {
     assert!(disk.recovery().is_some(), "{:?}", disk.stats());
 }
 
+/// A disk that is gone costs an attempt a second, and is used again once it is back.
+#[tokio::test]
+async fn a_disk_that_is_gone_is_left_alone_for_a_while() {
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let disk: Disk = builder(&folder).page_cache(0).clock(clock.clone()).open().await.unwrap();
+    let write = async |key| soon(disk.put(&key, &"new".to_owned(), None)).await.is_ok();
+    assert!(write(1).await);
+    let len = usize::try_from(fs::metadata(folder.file()).unwrap().len()).unwrap();
+    fs::write(folder.file(), vec![0xA5; len]).unwrap();
+    fs::remove_dir_all(folder.path()).unwrap();
+    crate::support::until("it is found to be gone", async || {
+        let _ = disk.get(&1).await;
+        !write(1).await
+    })
+    .await;
+    while write(1).await {}
+    for _ in 0..3 {
+        assert!(!write(1).await);
+    }
+    fs::create_dir_all(folder.path()).unwrap();
+    assert!(!write(1).await && !folder.file().exists(), "it was tried again at once");
+    clock.advance(Duration::from_secs(1));
+    assert!(write(1).await && write(2).await);
+    assert_eq!(value(&disk, 1).await.as_deref(), Some("new"));
+}
+
 #[tokio::test]
 async fn a_stack_is_warm_after_a_restart() {
     let folder = Folder::new();

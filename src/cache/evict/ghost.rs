@@ -72,7 +72,7 @@ pub(super) fn push<const N: usize>(set: &mut [u16; N], print: u16) {
 #[inline]
 pub(super) fn pull<const N: usize>(set: &mut [u16; N], print: u16) -> bool {
     // Most are strangers. Without a branch for each place this takes a few vector instructions.
-    if set.iter().fold(0, |found, &known| found | u16::from(known == print)) == 0 {
+    if set.map(|known| known == print) == [false; N] {
         return false;
     }
     if let Some(at) = set.iter().position(|&known| known == print) {

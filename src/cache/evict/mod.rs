@@ -341,6 +341,23 @@ macro_rules! each {
     };
 }
 
+impl Policy {
+    /// A touch of what is not the default, out of the way of a hit.
+    #[inline(never)]
+    fn touch_other(&self, slot: Slot, hash: u64) {
+        each!(self, policy => policy.touch(slot, hash));
+    }
+
+    /// Has fetched from memory what an eviction for this newcomer needs; the slots that it will look at first, if known.
+    #[inline]
+    pub(crate) fn warm(&self, newcomer: u64) -> [Option<Slot>; 2] {
+        match self {
+            Self::Adaptive(policy) => policy.warm(newcomer),
+            _ => [None; 2],
+        }
+    }
+}
+
 impl Evict for Policy {
     #[inline]
     fn exclusive_hits(&self) -> bool {
@@ -349,7 +366,10 @@ impl Evict for Policy {
 
     #[inline]
     fn touch(&self, slot: Slot, hash: u64) {
-        each!(self, policy => policy.touch(slot, hash));
+        match self {
+            Self::Adaptive(policy) => policy.touch(slot, hash),
+            other => other.touch_other(slot, hash),
+        }
     }
 
     #[inline]

@@ -56,13 +56,15 @@ const LAST: usize = ROWS - 1;
 const MAX: u64 = 15;
 /// Sightings for each entry between two halvings: Caffeine's.
 const SAMPLES: u64 = 10;
+/// The fewest sightings between two halvings.
+const LEAST: u64 = 64;
 
 impl Recall {
     /// A memory that will grow to at most about `capacity` entries in steps of two: its first size is chosen so.
     pub fn new(capacity: u64) -> Self {
         let empty = Line { rows: [0; ROWS], left: [0; LEFT] };
         let lines = vec![empty; first_len(capacity.div_ceil(ENTRIES as u64))];
-        Self { lines, entries: 0, epoch: 0, sightings: 0, period: 64 }
+        Self { lines, entries: 0, epoch: 0, sightings: 0, period: LEAST }
     }
 
     /// Has room for this many entries from now on.
@@ -80,7 +82,13 @@ impl Recall {
         while entries > self.lines.len() * ENTRIES {
             double(&mut self.lines);
         }
-        self.period = (entries as u64).saturating_mul(SAMPLES).max(self.period);
+        self.period = (entries as u64).saturating_mul(SAMPLES).max(LEAST);
+    }
+
+    /// Counts anew how many entries there are, from the next time that it is told: the room for them changed.
+    #[inline]
+    pub(super) fn recount(&mut self) {
+        self.entries = 0;
     }
 
     /// How often a hash was seen: 0 to 15.
@@ -194,4 +202,20 @@ fn shifts(hash: u32) -> [u64; ROWS] {
     // The place of the epoch is taken.
     shifts[LAST] = shifts[LAST].min(56);
     shifts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_for_fewer_entries_forgets_sooner() {
+        let mut recall = Recall::new(10_000);
+        recall.grow(10_000);
+        recall.see(0x5eed, 8);
+        recall.recount();
+        recall.grow(10);
+        (0..500_u32).for_each(|n| recall.see(n.wrapping_mul(0x9e37_79b1), 1));
+        assert!(recall.seen(0x5eed) <= 1);
+    }
 }

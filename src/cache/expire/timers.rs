@@ -35,10 +35,12 @@ impl Timers {
     }
 
     /// Sets how long the entry in a slot lives, whatever was set before.
+    #[inline]
     pub(crate) fn set(&mut self, slot: u32, life: Life) {
-        if life.deadline == NEVER {
-            return self.clear(slot);
-        }
+        if life.deadline == NEVER { self.clear(slot) } else { self.start(slot, life) }
+    }
+
+    fn start(&mut self, slot: u32, life: Life) {
         self.wheel.schedule(slot, life.deadline);
         let index = slot as usize;
         if life.limit != NEVER && index >= self.limits.len() {
@@ -50,6 +52,7 @@ impl Timers {
     }
 
     /// The entry in a slot has gone, or lives without end.
+    #[inline]
     pub(crate) fn clear(&mut self, slot: u32) {
         self.wheel.cancel(slot);
     }

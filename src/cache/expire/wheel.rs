@@ -83,6 +83,7 @@ impl Wheel {
     }
 
     /// Takes a slot's deadline away, if it has one.
+    #[inline]
     pub(crate) fn cancel(&mut self, slot: u32) {
         let Some(deadline) = self.deadlines.get_mut(slot as usize) else { return };
         if std::mem::replace(deadline.get_mut(), NEVER) != NEVER {

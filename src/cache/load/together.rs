@@ -1,10 +1,11 @@
 //! One load for many keys.
 
 use std::{
+    any::Any,
     collections::{HashMap, HashSet},
     future::poll_fn,
     hash::Hash,
-    panic,
+    panic::{self, AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
@@ -58,7 +59,7 @@ where
         keys.iter().zip(&joins).filter(|(_, join)| join.leads()).map(|(key, _)| *key).collect();
     let ours = std::mem::take(&mut *ours.lock().unwrap_or_else(PoisonError::into_inner));
     if !ours.is_empty() {
-        let _ = starter.send(Box::pin(fetch(ours)));
+        let _ = starter.send(catch_unwind(AssertUnwindSafe(|| Box::pin(fetch(ours)))));
     }
 
     let mut outcomes: Vec<_> = keys.iter().map(|_| None).collect();
@@ -81,14 +82,18 @@ where
 /// A load of many keys, as they find it.
 type Batch<K, V, X> = Result<Arc<HashMap<K, V>>, X>;
 
+/// The call for all keys, or with what it panicked before there was a future.
+type Begun<Fut> = Result<Pin<Box<Fut>>, Box<dyn Any + Send>>;
+
 /// The call for all keys, once it is known which they are.
-async fn all<K: Hash + Eq, V, X, Fut>(begun: oneshot::Receiver<Pin<Box<Fut>>>) -> Batch<K, V, X>
+async fn all<K: Hash + Eq, V, X, Fut>(begun: oneshot::Receiver<Begun<Fut>>) -> Batch<K, V, X>
 where
     Fut: Future<Output = Result<Vec<(K, V)>, X>>,
 {
     match begun.await {
-        Ok(load) => load.await.map(|pairs| Arc::new(pairs.into_iter().collect())),
-        // Whoever was about to begin it panicked.
+        Ok(Ok(load)) => load.await.map(|pairs| Arc::new(pairs.into_iter().collect())),
+        Ok(Err(panic)) => panic::resume_unwind(panic),
+        // A claim panicked.
         Err(_) => panic::resume_unwind(Box::new("the load of a batch could not begin")),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, Hash},
 };
 
-use super::{super::expire::NEVER, MemoryCache, index::NOWHERE, shard::low};
+use super::{super::expire::NEVER, MemoryCache, index::NOWHERE};
 
 /// How many keys are looked up in a row with a shard locked.
 const SLICE: usize = 32;
@@ -52,15 +52,12 @@ where
             Wanted { at, key, hash, shard: self.place(hash), hint: NOWHERE }
         });
         let mut wanted: Vec<_> = wanted.collect();
-        for wanted in &mut wanted {
-            wanted.hint = self.inner.shards[wanted.shard].index.hint(low(wanted.hash));
-        }
         wanted.sort_unstable_by_key(|wanted| wanted.shard);
         let mut values: Vec<Option<V>> = Vec::with_capacity(wanted.len());
         values.resize_with(wanted.len(), || None);
         let idle = self.inner.aging.idle();
-        for same in wanted.chunk_by(|a, b| a.shard == b.shard) {
-            for slice in same.chunks(SLICE) {
+        for same in wanted.chunk_by_mut(|a, b| a.shard == b.shard) {
+            for slice in same.chunks_mut(SLICE) {
                 self.get_slice(slice, idle, &mut values);
             }
         }
@@ -68,19 +65,23 @@ where
     }
 
     /// Looks up keys of one shard.
-    fn get_slice<Q>(&self, slice: &[Wanted<'_, Q>], idle: Option<(u64, u64)>, values: &mut [Option<V>])
+    fn get_slice<Q>(&self, slice: &mut [Wanted<'_, Q>], idle: Option<(u64, u64)>, values: &mut [Option<V>])
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
         let Some(first) = slice.first() else { return };
-        let place = &self.inner.shards[first.shard];
+        let lock = &self.inner.shards[first.shard];
         let mut timed = Vec::new();
         {
-            let shard = place.lock.read();
+            let shard = lock.read();
+            // All buckets first, and then all entries.
+            for wanted in slice.iter_mut() {
+                wanted.hint = shard.hint(wanted.hash);
+            }
             for wanted in slice {
                 let found = match shard.check_hint(wanted.hint, wanted.key) {
-                    None => shard.find(&place.index, wanted.hash, wanted.key),
+                    None => shard.find(wanted.hash, wanted.key),
                     found => found,
                 };
                 let found = found.filter(|(slot, _)| idle.is_none_or(|(now, _)| shard.is_fresh(*slot, now)));
@@ -97,7 +98,7 @@ where
         for (at, deadline) in timed {
             if self.inner.aging.is_over(deadline) {
                 values[at] = None;
-                place.lock.read().recount();
+                lock.read().recount();
             }
         }
     }

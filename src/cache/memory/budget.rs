@@ -10,6 +10,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 pub(super) struct Budget {
     capacity: u64,
     shards: u64,
+    /// What each shard has when all have the same.
+    fair: u64,
     pool: AtomicU64,
     /// Whether a shard with less than its share had to evict.
     wanted: AtomicBool,
@@ -17,9 +19,11 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(capacity: u64, shards: usize) -> Self {
+        let shards = (shards as u64).max(1);
         Self {
             capacity,
-            shards: (shards as u64).max(1),
+            shards,
+            fair: capacity.div_ceil(shards),
             pool: AtomicU64::new(capacity),
             wanted: AtomicBool::new(false),
         }
@@ -31,7 +35,7 @@ impl Budget {
 
     /// What each shard has when all have the same.
     pub(super) fn fair(&self) -> u64 {
-        self.capacity.div_ceil(self.shards)
+        self.fair
     }
 
     /// Claims `missing` and some more, or what there is, for a shard with this quota.

@@ -14,9 +14,8 @@ use super::{
         evict::Eviction,
         expire::{Aging, Expiry},
     },
-    Epoch, Inner, MemoryCache, Place, RandomState,
+    Epoch, Inner, MemoryCache, RandomState,
     budget::Budget,
-    index::Index,
     listener::{Cause, Listener},
     shard::Shard,
     striped::Striped,
@@ -133,12 +132,9 @@ impl<K, V, S> MemoryCacheBuilder<K, V, S> {
         let share = budget.fair();
         let weighted = self.weigher.is_some();
         let shards: Box<[_]> = (0..count)
-            .map(|_| {
-                let empty = Shard::new(self.eviction.policy(share), share, weighted);
-                Place { index: Index::new(), lock: Striped::new(empty, cores) }
-            })
+            .map(|_| Striped::new(Shard::new(self.eviction.policy(share), share, weighted), cores))
             .collect();
-        let exclusive_hits = shards.iter().any(|shard| shard.lock.read().exclusive_hits());
+        let exclusive_hits = shards.iter().any(|shard| shard.read().exclusive_hits());
         MemoryCache {
             inner: Arc::new(Inner {
                 exclusive_hits,

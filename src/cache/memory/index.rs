@@ -2,29 +2,23 @@
 //!
 //! The layout is that of F14 (Bronson and Shi, "Open-sourcing F14 for faster, more memory-efficient hash tables", 2019).
 
-use std::{array, sync::OnceLock};
-
-use crate::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::hint::black_box;
 
 /// How many slots there are in a bucket.
 const WIDTH: usize = 12;
 
-/// How many slots a bucket holds on average when the index is full: at 9 of 12, one bucket in eight runs over.
-const LOAD: usize = 9;
+/// How many slots a bucket holds on average when the index is full: at 8 of 12, as slots come and go, one in twelve is not at
+/// home, and one search in seven for what is not there looks at a second bucket.
+const LOAD: usize = 8;
 
 /// The lowest bit of each byte, and the highest of those that are tags.
 const LOW: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = 0x0000_8080_8080_8080;
 
-/// Where the count of what passed begins, in the second word, and its last value, which it keeps.
+/// Where the counts of what passed begin, in the second word: four of four bits, by two bits of the tag. And their last value,
+/// which they keep.
 const PASSED: u32 = 48;
-const MANY: u64 = 0xffff;
-
-/// How often an index can grow, to at least twice as much each time.
-const TABLES: usize = 32;
+const MANY: u64 = 15;
 
 /// The most slots that an index can name.
 pub(super) const MOST: usize = i32::MAX as usize;
@@ -37,33 +31,25 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 /// A bucket is a line: twelve slots, and a byte of each one's hash, its *tag*. The high bits of a hash choose the bucket, its
 /// *home*. What has no room at home goes to the next bucket that has, and every bucket that it passed counts it: so a
 /// search knows where to stop, and a removal leaves nothing behind.
-///
-/// Whoever holds the lock of the shard sees the index as it is. But [`hint`](Self::hint) asks for no lock: a lookup has the
-/// line of its bucket on the way while it waits for the lock, or for the entry of the lookup before. That is why everything
-/// here is atomic, and why the table of an index that has grown stays until the index is dropped.
 #[derive(Debug)]
 pub(super) struct Index {
-    current: AtomicUsize,
-    tables: [OnceLock<Table>; TABLES],
-}
-
-#[derive(Debug)]
-struct Table {
     buckets: Box<[Bucket]>,
     /// How many entries there may be.
     limit: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
     /// Six tags each, from the low byte up, 0 where there is no slot: those of the odd places, those of the even ones. At the
-    /// top of the second, how many slots passed this bucket.
-    meta: [AtomicU64; 2],
-    slots: [AtomicU32; WIDTH],
+    /// top of the second, how many slots passed this bucket, by their tags.
+    meta: [u64; 2],
+    slots: [u32; WIDTH],
 }
 
 impl Bucket {
+    const EMPTY: Self = Self { meta: [0; 2], slots: [NOWHERE; WIDTH] };
+
     /// Marks the places with this tag, and a few others: above a byte that matches, the next may look alike. The lowest mark of
     /// all is always right.
     #[inline(always)]
@@ -71,52 +57,61 @@ impl Bucket {
         // A byte that is 0 borrows when 1 is taken from it ("haszero" in Anderson's "Bit Twiddling Hacks").
         let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
         let wanted = LOW * u64::from(tag);
-        let [odd, even] = &self.meta;
-        Marks(zeros(odd.load(Relaxed) ^ wanted) | zeros(even.load(Relaxed) ^ wanted) >> 4)
+        let [odd, even] = self.meta;
+        Marks(zeros(odd ^ wanted) | zeros(even ^ wanted) >> 4)
     }
 
     #[inline(always)]
     fn slot(&self, place: usize) -> u32 {
-        self.slots.get(place).map_or(NOWHERE, |slot| slot.load(Relaxed))
-    }
-
-    /// Whether this slot is here, in this place.
-    fn holds(&self, place: usize, tag: u8, slot: u32) -> bool {
-        // What the marks say may be wrong, and an empty place still names a slot.
-        let tags = self.meta[(place % 2) ^ 1].load(Relaxed) >> (place / 2 * 8);
-        tags as u8 == tag && self.slot(place) == slot
+        self.slots.get(place).copied().unwrap_or(NOWHERE)
     }
 
     #[inline]
-    fn set(&self, place: usize, tag: u8, slot: u32) {
+    fn set(&mut self, place: usize, tag: u8, slot: u32) {
         let shift = place / 2 * 8;
-        let word = &self.meta[(place % 2) ^ 1];
-        self.slots[place].store(slot, Relaxed);
-        word.store(word.load(Relaxed) & !(0xff << shift) | u64::from(tag) << shift, Relaxed);
+        let word = &mut self.meta[(place % 2) ^ 1];
+        *word = *word & !(0xff << shift) | u64::from(tag) << shift;
+        self.slots[place] = slot;
     }
 
-    /// How many slots went past this bucket to a later one.
+    /// Puts a slot in, if there is room.
+    #[inline]
+    fn put(&mut self, tag: u8, slot: u32) -> bool {
+        let free = self.matching(0).next();
+        free.inspect(|&place| self.set(place, tag, slot)).is_some()
+    }
+
+    /// Takes a slot out, if it is here.
+    #[inline]
+    fn take(&mut self, tag: u8, slot: u32) -> bool {
+        let found = self.matching(tag).find(|&place| self.slot(place) == slot);
+        found.inspect(|&place| self.set(place, 0, NOWHERE)).is_some()
+    }
+
+    /// How many slots with tags like this went past this bucket to a later one.
     #[inline(always)]
-    fn passed(&self) -> u64 {
-        self.meta[1].load(Relaxed) >> PASSED
+    fn passed(&self, tag: u8) -> u64 {
+        self.meta[1] >> group(tag) & MANY
     }
 
-    fn pass(&self) {
-        if self.passed() < MANY {
-            self.meta[1].store(self.meta[1].load(Relaxed) + (1 << PASSED), Relaxed);
+    fn pass(&mut self, tag: u8) {
+        if self.passed(tag) < MANY {
+            self.meta[1] += 1 << group(tag);
         }
     }
 
     /// A slot that passed is gone. When there were too many to count, nobody knows how many are left.
-    fn unpass(&self) {
-        if self.passed() < MANY {
-            self.meta[1].store(self.meta[1].load(Relaxed) - (1 << PASSED), Relaxed);
+    fn unpass(&mut self, tag: u8) {
+        if self.passed(tag) < MANY {
+            self.meta[1] -= 1 << group(tag);
         }
     }
+}
 
-    fn clear(&self) {
-        self.meta.iter().for_each(|word| word.store(0, Relaxed));
-    }
+/// Where tags like this are counted.
+#[inline(always)]
+fn group(tag: u8) -> u32 {
+    PASSED + u32::from(tag >> 6) * 4
 }
 
 /// Places in a bucket: of every four bits, the highest stands for the next one.
@@ -142,10 +137,21 @@ fn tag(hash: u32) -> u8 {
     (hash as u8).max(1)
 }
 
-impl Table {
-    fn new(limit: usize) -> Self {
+impl Index {
+    /// Without any room.
+    pub(super) fn new() -> Self {
+        Self { buckets: Box::default(), limit: 0 }
+    }
+
+    /// With room for `limit` entries.
+    fn with_limit(limit: usize) -> Self {
         let limit = limit.min(MOST);
-        Self { buckets: (0..limit.div_ceil(LOAD).max(1)).map(|_| Bucket::default()).collect(), limit }
+        Self { buckets: vec![Bucket::EMPTY; limit.div_ceil(LOAD).max(1)].into(), limit }
+    }
+
+    /// How many entries there is room for.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The bucket where the search for a hash begins.
@@ -159,16 +165,40 @@ impl Table {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
+    /// The slot where this hash probably is, if anywhere; else one that does not exist.
+    #[inline]
+    pub(super) fn hint(&self, hash: u32) -> u32 {
+        let Some(bucket) = self.buckets.get(self.home(hash)) else { return NOWHERE };
+        bucket.matching(tag(hash)).next().map_or(NOWHERE, |place| bucket.slot(place))
+    }
+
+    /// Has the bucket of a hash fetched which is asked for soon.
+    #[inline]
+    pub(super) fn warm(&self, hash: u32) {
+        black_box(self.buckets.get(self.home(hash)).map(|bucket| bucket.meta[0]));
+    }
+
+    /// What `is_it` makes of the first slot with this hash, or one that looks alike, of which it makes anything.
+    #[inline(always)]
+    pub(super) fn find<T>(&self, hash: u32, mut is_it: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        let (tag, home) = (tag(hash), self.home(hash));
+        let bucket = self.buckets.get(home)?;
+        if let Some(it) = bucket.matching(tag).find_map(|place| is_it(bucket.slot(place))) {
+            return Some(it);
+        }
+        if bucket.passed(tag) == 0 { None } else { self.find_further(home, tag, &mut is_it) }
+    }
+
     #[cold]
     #[inline(never)]
-    fn find_further<T>(&self, home: usize, hash: u32, is_it: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn find_further<T>(&self, home: usize, tag: u8, is_it: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
         let mut at = self.next(home);
         while at != home {
             let bucket = &self.buckets[at];
-            if let Some(it) = bucket.matching(tag(hash)).find_map(|place| is_it(bucket.slot(place))) {
+            if let Some(it) = bucket.matching(tag).find_map(|place| is_it(bucket.slot(place))) {
                 return Some(it);
             }
-            if bucket.passed() == 0 {
+            if bucket.passed(tag) == 0 {
                 break;
             }
             at = self.next(at);
@@ -176,126 +206,46 @@ impl Table {
         None
     }
 
-    fn insert(&self, hash: u32, slot: u32) {
-        let mut at = self.home(hash);
+    /// Adds a slot. There is room if fewer than `limit` are here.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u32, slot: u32) {
+        let (tag, mut at) = (tag(hash), self.home(hash));
         for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            if let Some(free) = bucket.matching(0).next() {
-                bucket.set(free, tag(hash), slot);
+            let bucket = &mut self.buckets[at];
+            if bucket.put(tag, slot) {
                 return;
             }
-            bucket.pass();
+            bucket.pass(tag);
             at = self.next(at);
         }
         debug_assert!(false, "an index is made for as many entries as there may be");
     }
 
-    fn remove(&self, hash: u32, slot: u32) {
-        let tag = tag(hash);
-        let home = self.home(hash);
-        let mut at = home;
+    /// Takes a slot out that was inserted with this hash.
+    #[inline]
+    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
+        let (tag, mut at) = (tag(hash), self.home(hash));
         for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            if let Some(place) = bucket.matching(tag).find(|place| bucket.holds(*place, tag, slot)) {
-                bucket.set(place, 0, 0);
-                let mut passed = home;
-                while passed != at {
-                    self.buckets[passed].unpass();
-                    passed = self.next(passed);
-                }
+            let bucket = &mut self.buckets[at];
+            if bucket.take(tag, slot) {
                 return;
             }
+            bucket.unpass(tag);
             at = self.next(at);
         }
         debug_assert!(false, "only what is here is removed");
     }
-}
 
-impl Index {
-    pub(super) fn new() -> Self {
-        Self { current: AtomicUsize::new(0), tables: array::from_fn(|_| OnceLock::new()) }
-    }
-
-    #[inline(always)]
-    fn table(&self) -> Option<&Table> {
-        // Acquire, for those who ask without a lock.
-        self.tables.get(self.current.load(Acquire))?.get()
-    }
-
-    /// How many entries there is room for.
-    pub(super) fn limit(&self) -> usize {
-        self.table().map_or(0, |table| table.limit)
-    }
-
-    /// The slot where this hash probably is, if anywhere; else one that does not exist. It may be out of date when it is
-    /// returned.
-    #[inline(always)]
-    pub(super) fn hint(&self, hash: u32) -> u32 {
-        let Some(table) = self.table() else { return NOWHERE };
-        let Some(bucket) = table.buckets.get(table.home(hash)) else { return NOWHERE };
-        bucket.matching(tag(hash)).next().map_or(NOWHERE, |place| bucket.slot(place))
-    }
-
-    /// What `is_it` makes of the first slot with this hash, or one that looks alike, of which it makes anything.
-    #[inline(always)]
-    pub(super) fn find<T>(&self, hash: u32, mut is_it: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let table = self.table()?;
-        let home = table.home(hash);
-        let bucket = table.buckets.get(home)?;
-        if let Some(it) = bucket.matching(tag(hash)).find_map(|place| is_it(bucket.slot(place))) {
-            return Some(it);
-        }
-        if bucket.passed() == 0 { None } else { table.find_further(home, hash, &mut is_it) }
-    }
-
-    /// Adds a slot, under the lock. There is room if fewer than `limit` are here.
-    #[inline]
-    pub(super) fn insert(&self, hash: u32, slot: u32) {
-        if let Some(table) = self.table() {
-            table.insert(hash, slot);
-        }
-    }
-
-    /// Takes a slot out that was inserted with this hash, under the lock.
-    #[inline]
-    pub(super) fn remove(&self, hash: u32, slot: u32) {
-        if let Some(table) = self.table() {
-            table.remove(hash, slot);
-        }
-    }
-
-    /// Makes room for `limit` entries, under the lock; `all` are those that are here.
-    pub(super) fn grow(&self, limit: usize, all: impl Iterator<Item = (u32, u32)>) {
-        let table = Table::new(limit);
-        all.for_each(|(slot, hash)| table.insert(hash, slot));
-        let next = match self.table() {
-            None => 0,
-            Some(_) => self.current.load(Relaxed) + 1,
-        };
-        if let Some(place) = self.tables.get(next) {
-            // Under the lock, nobody else grows.
-            let _ = place.set(table);
-            self.current.store(next, Release);
-        }
+    /// Makes room for `limit` entries; `all` are those that are here.
+    pub(super) fn grow(&mut self, limit: usize, all: impl Iterator<Item = (u32, u32)>) {
+        *self = Self::with_limit(limit);
+        all.for_each(|(slot, hash)| self.insert(hash, slot));
     }
 
     /// How many slots are in it.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        let buckets = self.table().map_or(&[][..], |table| &table.buckets);
-        let taken = |bucket: &Bucket| {
-            let [odd, even] = &bucket.meta;
-            let bytes = [odd.load(Relaxed).to_le_bytes(), even.load(Relaxed).to_le_bytes()];
-            bytes.iter().flat_map(|bytes| &bytes[..WIDTH / 2]).filter(|tag| **tag != 0).count()
-        };
-        buckets.iter().map(taken).sum()
-    }
-
-    /// Takes all slots out, under the lock. The memory stays.
-    pub(super) fn clear(&self) {
-        if let Some(table) = self.table() {
-            table.buckets.iter().for_each(Bucket::clear);
-        }
+        self.buckets.iter().flat_map(|bucket| bucket.slots).filter(|slot| *slot != NOWHERE).count()
     }
 }
 
@@ -305,12 +255,14 @@ mod tests {
 
     #[test]
     fn a_bucket_that_lost_count_of_what_passed_sends_every_search_on() {
-        let bucket = Bucket::default();
-        (0..MANY - 1).for_each(|_| bucket.pass());
-        (0..MANY - 1).for_each(|_| bucket.unpass());
-        assert_eq!(bucket.passed(), 0);
-        (0..2 * MANY).for_each(|_| bucket.pass());
-        (0..2 * MANY).for_each(|_| bucket.unpass());
-        assert_eq!((bucket.passed(), bucket.matching(0).count()), (MANY, WIDTH));
+        let mut bucket = Bucket::EMPTY;
+        for tag in [1, 0x40, 0x80, 0xff] {
+            (0..MANY - 1).for_each(|_| bucket.pass(tag));
+            (0..MANY - 1).for_each(|_| bucket.unpass(tag));
+            assert_eq!(bucket.passed(tag), 0);
+            (0..2 * MANY).for_each(|_| bucket.pass(tag));
+            (0..2 * MANY).for_each(|_| bucket.unpass(tag));
+            assert_eq!((bucket.passed(tag), bucket.matching(0).count()), (MANY, WIDTH));
+        }
     }
 }

@@ -42,23 +42,18 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// Tells the listener of each, and drops it.
     #[inline]
     pub(super) fn settle(&mut self, listener: Option<&Listener<K, V>>) {
-        if self.is_empty() {
-            return;
-        }
-        let one = |(key, value, cause): (K, V, Cause)| {
+        let tell = |(key, value, cause): (K, V, Cause)| {
             if let Some(listener) = listener {
                 listener(&key, &value, cause);
             }
         };
-        self.first.take().into_iter().for_each(one);
-        mem::take(&mut self.more).into_iter().for_each(one);
+        self.first.take().map(tell);
+        if !self.more.is_empty() {
+            mem::take(&mut self.more).into_iter().for_each(tell);
+        }
     }
 }
 

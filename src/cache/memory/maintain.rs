@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task, time};
 
-use super::{MemoryCache, Place, listener::Outgoing};
+use super::{MemoryCache, listener::Outgoing};
 use crate::cache::expire::nanos;
 
 /// How many steps an insertion spends on entries that have expired, each of constant time. An entry needs at most nine in
@@ -93,7 +93,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut now = inner.aging.now();
         let end = now.saturating_add(nanos(budget));
         let mut next: Option<u64> = None;
-        for Place { index, lock } in &inner.shards {
+        for lock in &inner.shards {
             loop {
                 let (due, spare) = {
                     let shard = lock.read();
@@ -109,7 +109,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
                 }
                 if is_due {
                     let mut out = Outgoing::new();
-                    lock.write().expire(index, now, &mut { SLICE }, &mut out);
+                    lock.write().expire(now, &mut { SLICE }, &mut out);
                     out.settle(inner.listener.as_ref());
                 } else {
                     let policy = inner.eviction.policy(inner.budget.fair());

@@ -4,6 +4,7 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{BuildHasher, Hash},
+    mem,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -16,10 +17,9 @@ use std::{
 use self::{
     budget::Budget,
     builder::Weigher,
-    index::Index,
     lease::Held,
     listener::{Listener, Outgoing},
-    shard::{Inserted, Newcomer, Seen, Shard, low},
+    shard::{Newcomer, Room, Seen, Shard, low},
     striped::Striped,
 };
 pub use self::{
@@ -90,14 +90,8 @@ pub struct MemoryCache<K, V, S = RandomState> {
     inner: Arc<Inner<K, V, S>>,
 }
 
-/// A shard, and the way to it.
-struct Place<K, V> {
-    index: Index,
-    lock: Striped<Shard<K, V>>,
-}
-
 struct Inner<K, V, S> {
-    shards: Box<[Place<K, V>]>,
+    shards: Box<[Striped<Shard<K, V>>]>,
     hasher: S,
     exclusive_hits: bool,
     /// Whether hits are exclusive, or put deadlines off.
@@ -146,18 +140,14 @@ where
     {
         let inner = &*self.inner;
         let hash = self.hash(key);
-        let place = self.shard_and_index(hash);
+        let lock = self.shard(hash);
         // What most caches do not need is kept out of the way of the others.
         if inner.busy_hits {
-            return self.get_busily(place, hash, key);
+            return self.get_busily(lock, hash, key);
         }
-        let hint = place.index.hint(low(hash));
         let (value, deadline) = {
-            let shard = place.lock.read();
-            let found = match shard.check_hint(hint, key) {
-                None => shard.find_anew(&place.index, hash, key),
-                found => found,
-            };
+            let shard = lock.read();
+            let found = shard.find(hash, key);
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.touch(slot, hash);
@@ -165,7 +155,7 @@ where
         };
         // The clock is read last and under no lock, and only for an entry that can expire.
         if deadline != NEVER && inner.aging.is_over(deadline) {
-            place.lock.read().recount();
+            lock.read().recount();
             return None;
         }
         Some(value)
@@ -173,7 +163,7 @@ where
 
     /// The value of a key in a cache whose hits need more than a note: the shard for themselves, or the time.
     #[inline(never)]
-    fn get_busily<Q>(&self, place: &Place<K, V>, hash: u64, key: &Q) -> Option<V>
+    fn get_busily<Q>(&self, lock: &Striped<Shard<K, V>>, hash: u64, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -183,23 +173,23 @@ where
         let idle = inner.aging.idle();
         let is_fresh = |shard: &Shard<K, V>, slot| idle.is_none_or(|(now, _)| shard.is_fresh(slot, now));
         let (value, deadline) = if inner.exclusive_hits {
-            let mut shard = place.lock.write();
-            let found = shard.find(&place.index, hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
+            let mut shard = lock.write();
+            let found = shard.find(hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
             let found = found.map(|(slot, value)| (slot, value.clone()));
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.promote(slot, hash);
             (value, shard.use_until(slot, idle))
         } else {
-            let shard = place.lock.read();
-            let found = shard.find(&place.index, hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
+            let shard = lock.read();
+            let found = shard.find(hash, key).filter(|(slot, _)| is_fresh(&shard, *slot));
             shard.count(found.is_some());
             let (slot, value) = found?;
             shard.touch(slot, hash);
             (value.clone(), shard.use_until(slot, idle))
         };
         if inner.aging.is_over(deadline) {
-            place.lock.read().recount();
+            lock.read().recount();
             return None;
         }
         Some(value)
@@ -214,10 +204,9 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let place = self.shard_and_index(hash);
-        let shard = place.lock.read();
-        let (_, value) =
-            shard.find(&place.index, hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
+        let lock = self.shard(hash);
+        let shard = lock.read();
+        let (_, value) = shard.find(hash, key).filter(|(slot, _)| shard.is_fresh(*slot, now))?;
         Some(value.clone())
     }
 
@@ -229,16 +218,16 @@ where
     {
         let hash = self.hash(key);
         let now = self.now();
-        let place = self.shard_and_index(hash);
-        let shard = place.lock.read();
-        shard.find(&place.index, hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
+        let lock = self.shard(hash);
+        let shard = lock.read();
+        shard.find(hash, key).is_some_and(|(slot, _)| shard.is_fresh(slot, now))
     }
 
     /// Keeps a value, in place of an older one of the same key.
     ///
     /// A value that weighs more than the capacity is not kept, and neither is the older one then.
     pub fn insert(&self, key: K, value: V) {
-        self.insert_with(key, value, &Keep::new());
+        self.insert_with(key, value, const { &Keep::new() });
     }
 
     /// Keeps a value, and says how.
@@ -265,15 +254,15 @@ where
     {
         let now = self.now();
         let removed = {
-            let place = self.shard_and_index(hash);
-            let mut shard = place.lock.write();
+            let lock = self.shard(hash);
+            let mut shard = lock.write();
             if lease.is_some_and(|held| !shard.leases.end(hash, held.id)) {
                 return None;
             }
             shard.leases.void(hash);
-            let Some((slot, _)) = shard.find(&place.index, hash, key) else { return Some(None) };
+            let Some((slot, _)) = shard.find(hash, key) else { return Some(None) };
             let cause = if shard.is_fresh(slot, now) { Cause::Removed } else { Cause::Expired };
-            shard.remove(&place.index, slot, cause).map(|(key, value)| (key, value, cause))
+            shard.remove(slot, cause).map(|(key, value)| (key, value, cause))
         };
         let Some((key, value, cause)) = removed else { return Some(None) };
         if let Some(listener) = &self.inner.listener {
@@ -283,81 +272,114 @@ where
     }
 
     /// Inserts, unless a lease is given which is void; whether it was valid.
+    #[inline]
     fn put(&self, key: K, value: V, hash: u64, keep: &Keep, lease: Option<Held>) -> bool {
         let inner = &*self.inner;
         let weight = inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value).max(1));
         let (now, life) = inner.aging.begin(hash, keep.ttl);
-        let mut newcomer =
-            Newcomer { hash, key, value, weight, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
+        let newcomer = Newcomer { hash, weight, now, life: life.unwrap_or(Life::ENDLESS), tags: &keep.tags };
+        if life.is_none() {
+            self.turn_away(key, value, &newcomer, lease, Cause::Expired)
+        } else if weight > inner.budget.capacity() {
+            self.turn_away(key, value, &newcomer, lease, Cause::TooLarge)
+        } else {
+            self.admit(key, value, &newcomer, lease, Grant { budget: &inner.budget, amount: 0 }, 1)
+        }
+    }
+
+    /// Inserts what may be inserted. The grant is for its shard.
+    fn admit(
+        &self,
+        key: K,
+        value: V,
+        newcomer: &Newcomer<'_>,
+        lease: Option<Held>,
+        mut grant: Grant<'_>,
+        attempt: u32,
+    ) -> bool {
+        let inner = &*self.inner;
+        let hash = newcomer.hash;
         let mut out = Outgoing::new();
-        let mut grant = Grant { budget: &inner.budget, amount: 0 };
-        let Place { index, lock } = self.shard_and_index(hash);
-        let held = lease;
-        let mut lease = lease;
-        let mut steps = maintain::STEPS;
-        for _ in 0..ATTEMPTS {
-            let mut shard = lock.write();
-            if let Some(held) = lease.take()
-                && !(shard.leases.end(hash, held.id) && self.may_be_tagged(keep, held))
-            {
+        let mut shard = self.shard(hash).write();
+        if lease.is_some_and(|held| !self.end_lease(&mut shard, newcomer, held)) {
+            return false;
+        }
+        shard.warm(hash);
+        shard.expire(newcomer.now, &mut { maintain::STEPS }, &mut out);
+        let old = shard.find(hash, &key).map(|(slot, _)| slot);
+        shard.leases.void(hash);
+        if grant.amount > 0 {
+            shard.grant(mem::take(&mut grant.amount));
+        }
+        match shard.make_room(old, newcomer, &inner.budget, &mut out) {
+            Room::Made => {
+                shard.insert(key, value, newcomer, &inner.budget);
                 drop(shard);
-                out.settle(inner.listener.as_ref());
-                return false;
+                inner.aging.alarm().note(newcomer.life.deadline);
             }
-            shard.expire(index, now, &mut steps, &mut out);
-            let old = shard.find(index, hash, &newcomer.key).map(|(slot, _)| slot);
-            if weight > inner.budget.capacity() || life.is_none() {
-                // What is there is out of date all the same.
-                shard.leases.void(hash);
-                if let Some((key, value)) = old.and_then(|slot| shard.remove(index, slot, Cause::Removed)) {
-                    out.push(key, value, Cause::Replaced);
-                }
+            Room::Taken(slot) => {
+                let value = shard.replace(slot, value, newcomer);
+                drop(shard);
+                inner.aging.alarm().note(newcomer.life.deadline);
+                out.push(key, value, Cause::Replaced);
+            }
+            Room::Starved(missing) if attempt < ATTEMPTS => {
+                // What happens to the key before the next attempt voids it as before.
+                let lease = lease.map(|held| Held { id: shard.leases.begin(hash), ..held });
+                drop(shard);
+                grant.amount = self.gather(newcomer, missing, &mut out);
+                out.settle(inner.listener.as_ref());
+                return self.admit(key, value, newcomer, lease, grant, attempt + 1);
+            }
+            Room::Refused | Room::Starved(_) => {
                 shard.counts.refused += 1;
                 drop(shard);
-                let cause = if life.is_none() { Cause::Expired } else { Cause::TooLarge };
-                out.push(newcomer.key, newcomer.value, cause);
-                out.settle(inner.listener.as_ref());
-                return true;
-            }
-            shard.grant(std::mem::take(&mut grant.amount));
-            match shard.insert(index, old, newcomer, &inner.budget, &mut out) {
-                Inserted::Done => {
-                    drop(shard);
-                    life.inspect(|life| inner.aging.alarm().note(life.deadline));
-                    out.settle(inner.listener.as_ref());
-                    return true;
-                }
-                Inserted::Refused(back) => {
-                    newcomer = back;
-                    break;
-                }
-                Inserted::Starved(back, missing) => {
-                    newcomer = back;
-                    // What happens to the key before the next attempt voids it as before.
-                    lease = held.map(|held| Held { id: shard.leases.begin(hash), ..held });
-                    drop(shard);
-                    grant.amount = self.gather(hash, weight, missing, &mut out);
-                }
+                out.push(key, value, Cause::Refused);
             }
         }
-        {
-            let mut shard = lock.write();
-            shard.counts.refused += 1;
-            lease.map(|held| shard.leases.end(hash, held.id));
-        }
-        out.push(newcomer.key, newcomer.value, Cause::Refused);
         out.settle(inner.listener.as_ref());
         true
     }
 
-    /// Whether a value that was loaded under this lease may have these tags: none of them was invalidated since.
-    fn may_be_tagged(&self, keep: &Keep, held: Held) -> bool {
-        keep.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch
+    /// What is not to be inserted at all. What is there is out of date all the same.
+    #[cold]
+    fn turn_away(
+        &self,
+        key: K,
+        value: V,
+        newcomer: &Newcomer<'_>,
+        lease: Option<Held>,
+        cause: Cause,
+    ) -> bool {
+        let mut out = Outgoing::new();
+        let mut shard = self.shard(newcomer.hash).write();
+        if lease.is_some_and(|held| !self.end_lease(&mut shard, newcomer, held)) {
+            return false;
+        }
+        shard.expire(newcomer.now, &mut { maintain::STEPS }, &mut out);
+        shard.leases.void(newcomer.hash);
+        let old = shard.find(newcomer.hash, &key).map(|(slot, _)| slot);
+        if let Some((key, value)) = old.and_then(|slot| shard.remove(slot, Cause::Removed)) {
+            out.push(key, value, Cause::Replaced);
+        }
+        shard.counts.refused += 1;
+        drop(shard);
+        out.push(key, value, cause);
+        out.settle(self.inner.listener.as_ref());
+        true
     }
 
-    /// Takes quota from other shards, for a newcomer of this hash and weight to one whose share is too small.
-    fn gather(&self, hash: u64, weight: u64, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
+    /// Ends a lease; whether it was valid. A value that was loaded under it may have tags only if none was invalidated since.
+    fn end_lease(&self, shard: &mut Shard<K, V>, newcomer: &Newcomer<'_>, held: Held) -> bool {
+        shard.leases.end(newcomer.hash, held.id)
+            && (newcomer.tags.is_empty() || self.inner.tag_epoch.now() == held.epoch)
+    }
+
+    /// Takes quota from other shards, for a newcomer to one whose share is too small.
+    #[cold]
+    fn gather(&self, newcomer: &Newcomer<'_>, missing: u64, out: &mut Outgoing<K, V>) -> u64 {
         let inner = &*self.inner;
+        let &Newcomer { hash, weight, .. } = newcomer;
         let home = self.place(hash);
         let mut gathered = inner.budget.claim(missing, 0);
         let others = (1..inner.shards.len()).map(|step| (home + step) % inner.shards.len());
@@ -369,12 +391,12 @@ where
                 if wanted == 0 {
                     return gathered;
                 }
-                let Place { index, lock } = &inner.shards[other];
+                let lock = &inner.shards[other];
                 let mut shard = lock.write();
                 let part = u128::from(shard.quota()) * u128::from(missing) / u128::from(total);
                 let part =
                     if round == 0 { u64::try_from(part).unwrap_or(wanted).saturating_add(1) } else { wanted };
-                gathered += shard.yield_quota(index, part.min(wanted), (low(hash), weight), out);
+                gathered += shard.yield_quota(part.min(wanted), (low(hash), weight), out);
             }
         }
         gathered
@@ -395,8 +417,8 @@ impl Epoch {
     }
 }
 
-/// How often an insertion looks for quota in other shards.
-const ATTEMPTS: usize = 4;
+/// How often an insertion tries, with quota of other shards from the second time on.
+const ATTEMPTS: u32 = 4;
 
 /// Quota on its way from one shard to another.
 struct Grant<'a> {
@@ -415,8 +437,11 @@ where
     S: BuildHasher,
 {
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the two halves are folded")]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.inner.hasher.hash_one(key)
+        // A hasher may leave patterns in its bits: foldhash does for some seeds, others always do.
+        let product = u128::from(self.inner.hasher.hash_one(key)) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
     }
 }
 
@@ -424,9 +449,9 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// Drops every entry.
     pub fn clear(&self) {
         let inner = &*self.inner;
-        for Place { index, lock } in &inner.shards {
+        for lock in &inner.shards {
             let policy = inner.eviction.policy(inner.budget.fair());
-            let (slab, quota) = lock.write().clear(index, policy);
+            let (slab, quota) = lock.write().clear(policy);
             inner.budget.release(quota);
             for (key, value) in slab.into_entries() {
                 if let Some(listener) = &inner.listener {
@@ -438,7 +463,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        let len: usize = self.inner.shards.iter().map(|shard| shard.lock.read().len()).sum();
+        let len: usize = self.inner.shards.iter().map(|shard| shard.read().len()).sum();
         len.min(usize::try_from(self.inner.budget.capacity()).unwrap_or(usize::MAX))
     }
 
@@ -449,7 +474,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
 
     /// What the entries weigh: their number, without a weigher.
     pub fn weight(&self) -> u64 {
-        let weight: u64 = self.inner.shards.iter().map(|shard| shard.lock.read().weight()).sum();
+        let weight: u64 = self.inner.shards.iter().map(|shard| shard.read().weight()).sum();
         weight.min(self.inner.budget.capacity())
     }
 
@@ -461,7 +486,7 @@ impl<K, V, S> MemoryCache<K, V, S> {
     /// What the cache has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for Place { lock, .. } in &self.inner.shards {
+        for lock in &self.inner.shards {
             let (hits, misses) = lock.counts();
             let shard = lock.read();
             stats.hits += hits;
@@ -486,18 +511,15 @@ impl<K, V, S> MemoryCache<K, V, S> {
         self.inner.loads.get_or_init(Loads::new)
     }
 
+    /// The shard of a hash: a power of two of them are chosen from by bits that nobody else looks at.
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "32 bits")]
     fn place(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.inner.shards.len() as u64) >> 32) as usize
+        (hash >> 32) as usize & (self.inner.shards.len() - 1)
     }
 
     #[inline]
     fn shard(&self, hash: u64) -> &Striped<Shard<K, V>> {
-        &self.shard_and_index(hash).lock
-    }
-
-    #[inline]
-    fn shard_and_index(&self, hash: u64) -> &Place<K, V> {
         &self.inner.shards[self.place(hash)]
     }
 

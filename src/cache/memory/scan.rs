@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    MemoryCache, Place, RandomState, Seen,
+    MemoryCache, RandomState, Seen,
     keep::tag_of,
     listener::{Cause, Outgoing},
 };
@@ -47,8 +47,8 @@ where
     /// What entries there are in the next slots, and whether there are more slots.
     pub(super) fn slice(&self, shard: &mut usize, slot: &mut usize) -> Option<Vec<Seen<K, V>>> {
         let now = self.now();
-        let place = self.inner.shards.get(*shard)?;
-        let (seen, next) = place.lock.read().slice(*slot, SLICE, now);
+        let lock = self.inner.shards.get(*shard)?;
+        let (seen, next) = lock.read().slice(*slot, SLICE, now);
         if let Some(next) = next {
             *slot = next;
         } else {
@@ -115,10 +115,10 @@ where
     /// ```
     pub fn invalidate_if(&self, mut is_out: impl FnMut(&K, &V) -> bool) -> usize {
         let mut removed = 0;
-        self.inner.shards.iter().for_each(|place| place.lock.write().leases.void_all());
+        self.inner.shards.iter().for_each(|lock| lock.write().leases.void_all());
         let (mut shard, mut slot) = (0, 0);
         loop {
-            let Some(Place { index, lock }) = self.inner.shards.get(shard) else { return removed };
+            let Some(lock) = self.inner.shards.get(shard) else { return removed };
             let Some(mut seen) = self.slice(&mut shard, &mut slot) else { return removed };
             seen.retain(|seen| is_out(&seen.key, &seen.value));
             if seen.is_empty() {
@@ -129,7 +129,7 @@ where
                 let mut shard = lock.write();
                 for seen in &seen {
                     if shard.holds(seen.slot, &seen.key)
-                        && let Some((key, value)) = shard.remove(index, seen.slot, Cause::Removed)
+                        && let Some((key, value)) = shard.remove(seen.slot, Cause::Removed)
                     {
                         removed += 1;
                         out.push(key, value, Cause::Removed);
@@ -162,10 +162,10 @@ impl<K, V, S> MemoryCache<K, V, S> {
         let mut removed = 0;
         // Before any shard is visited: a commit that does not see this yet is seen there.
         self.inner.tag_epoch.advance();
-        for Place { index, lock } in &self.inner.shards {
+        for lock in &self.inner.shards {
             loop {
                 let mut out = Outgoing::new();
-                let taken = lock.write().remove_tagged(index, tag, SLICE, &mut out);
+                let taken = lock.write().remove_tagged(tag, SLICE, &mut out);
                 out.settle(self.inner.listener.as_ref());
                 removed += taken;
                 if taken < SLICE {

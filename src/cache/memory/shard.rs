@@ -21,8 +21,12 @@ const FIRST: usize = 16;
 /// An empty shard keeps the memory of so many slots.
 const SPARE: usize = 64;
 
+/// A shard of fewer entries is in the processor's caches, more or less.
+const FAR: usize = 1 << 13;
+
 #[derive(Debug)]
 pub(super) struct Shard<K, V> {
+    index: Index,
     slab: Slab<K, V>,
     policy: Policy,
     /// The weight of the entries, and how much they may weigh.
@@ -50,12 +54,12 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
-/// What is inserted.
-pub(super) struct Newcomer<'a, K, V> {
+/// What is inserted, but for the key and the value.
+pub(super) struct Newcomer<'a> {
     pub(super) hash: u64,
-    pub(super) key: K,
-    pub(super) value: V,
     pub(super) weight: u64,
+    /// The time.
+    pub(super) now: u64,
     pub(super) life: Life,
     pub(super) tags: &'a [u64],
 }
@@ -69,18 +73,14 @@ pub(super) struct Seen<K, V> {
     pub(super) tags: Vec<u64>,
 }
 
-/// How an insertion went.
-pub(super) enum Inserted<'a, K, V> {
-    Done,
-    Refused(Newcomer<'a, K, V>),
-    /// The quota of the shard has to grow by so much.
-    Starved(Newcomer<'a, K, V>, u64),
-}
-
 /// Whether something fits.
-enum Room {
+pub(super) enum Room {
+    /// In a slot of its own.
     Made,
+    /// In this slot, in place of the value that is there.
+    Taken(Slot),
     Refused,
+    /// The quota of the shard has to grow by so much.
     Starved(u64),
 }
 
@@ -100,6 +100,7 @@ impl<K, V> Shard<K, V> {
     /// An empty shard. `share` is what it may expect of the capacity.
     pub(super) fn new(policy: Policy, share: u64, weighted: bool) -> Self {
         Self {
+            index: Index::new(),
             slab: Slab::new(),
             policy,
             weight: 0,
@@ -126,25 +127,21 @@ impl<K, V> Shard<K, V> {
     }
 
     #[inline(always)]
-    pub(super) fn find<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
+    pub(super) fn find<Q>(&self, hash: u64, key: &Q) -> Option<(Slot, &V)>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        index.find(low(hash), |slot| {
+        self.index.find(low(hash), |slot| {
             let (found, value) = self.slab.get(slot)?;
             (found.borrow() == key).then_some((slot, value))
         })
     }
 
-    /// As [`find`](Self::find), for when a hint was of no use.
-    #[inline(never)]
-    pub(super) fn find_anew<Q>(&self, index: &Index, hash: u64, key: &Q) -> Option<(Slot, &V)>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        self.find(index, hash, key)
+    /// The slot where a key probably is, if anywhere.
+    #[inline]
+    pub(super) fn hint(&self, hash: u64) -> Slot {
+        self.index.hint(low(hash))
     }
 
     /// The value of a key whose slot may be this.
@@ -185,9 +182,18 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out entries whose time is over, in at most so many steps of constant time, which are counted down.
-    pub(super) fn expire(&mut self, index: &Index, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+    #[inline]
+    pub(super) fn expire(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
+        // In most caches nothing ever expires, and nobody reads the clock.
+        if now > 0 {
+            self.expire_before(now, steps, out);
+        }
+    }
+
+    #[inline(never)]
+    fn expire_before(&mut self, now: u64, steps: &mut u32, out: &mut Outgoing<K, V>) {
         while let Some(slot) = self.timers.expired(now, steps) {
-            if let Some((key, value)) = self.remove(index, slot, Cause::Expired) {
+            if let Some((key, value)) = self.remove(slot, Cause::Expired) {
                 out.push(key, value, Cause::Expired);
             }
         }
@@ -198,7 +204,7 @@ impl<K, V> Shard<K, V> {
         self.slab.len() == 0 && self.slab.slots() > SPARE
     }
 
-    /// Gives memory back, if the shard is still empty. The policy begins anew; the index stays as it is.
+    /// Gives memory back, if the shard is still empty. The policy begins anew.
     pub(super) fn shrink(&mut self, policy: Policy) -> Option<Slab<K, V>> {
         self.is_spare().then(|| self.reset(policy))
     }
@@ -225,10 +231,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out of everything but the policy.
-    fn unlink(&mut self, index: &Index, slot: Slot) -> Option<(K, V)> {
+    #[inline(always)]
+    fn unlink(&mut self, slot: Slot) -> Option<(K, V)> {
         let weight = self.weight_of(slot);
         let (hash, key, value) = self.slab.remove(slot)?;
-        index.remove(hash, slot);
+        self.index.remove(hash, slot);
         self.weight -= weight;
         self.timers.clear(slot);
         self.set_tags(slot, &[]);
@@ -236,37 +243,62 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes an entry out, for another reason than to make room.
-    pub(super) fn remove(&mut self, index: &Index, slot: Slot, cause: Cause) -> Option<(K, V)> {
+    pub(super) fn remove(&mut self, slot: Slot, cause: Cause) -> Option<(K, V)> {
         let hash = self.slab.hash(slot)?;
         self.policy.remove(slot, spread(hash));
         match cause {
             Cause::Expired => self.counts.expired += 1,
             _ => self.counts.removed += 1,
         }
-        self.unlink(index, slot)
+        self.unlink(slot)
     }
 
     /// Lets one entry go, to make room for `newcomer`.
-    fn evict(&mut self, index: &Index, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
+    #[inline]
+    fn evict(&mut self, newcomer: u64, weight: u64, out: &mut Outgoing<K, V>) -> Victim {
         let victim = self.policy.evict(newcomer, weight);
         if let Victim::Slot(slot) = victim {
             // A policy of the user's may name any slot.
-            let Some((key, value)) = self.unlink(index, slot) else { return Victim::Refuse };
+            let Some((key, value)) = self.unlink(slot) else { return Victim::Refuse };
             self.counts.evicted += 1;
             out.push(key, value, Cause::Evicted);
         }
         victim
     }
 
-    /// Evicts until `weight` more fits.
-    fn make_room(
+    /// Has fetched from memory what the eviction for a newcomer needs, while it is not needed yet: all at once.
+    #[inline]
+    pub(super) fn warm(&self, hash: u64) {
+        if self.slab.len() < FAR || self.weight < self.quota {
+            return;
+        }
+        let first = self.policy.warm(spread(low(hash)));
+        for hash in first.into_iter().flatten().filter_map(|slot| self.slab.hash(slot)) {
+            self.index.warm(hash);
+        }
+    }
+
+    /// Makes room for a newcomer; `old` is the slot of the value with the same key.
+    #[inline]
+    pub(super) fn make_room(
         &mut self,
-        index: &Index,
-        hash: u32,
-        weight: u64,
+        old: Option<Slot>,
+        newcomer: &Newcomer<'_>,
         budget: &Budget,
         out: &mut Outgoing<K, V>,
     ) -> Room {
+        if let Some(slot) = old {
+            if newcomer.weight <= self.weight_of(slot) {
+                return Room::Taken(slot);
+            }
+            // It does not stay in any case, and makes most of the room.
+            if let Some((key, value)) = self.remove(slot, Cause::Replaced) {
+                self.counts.removed -= 1;
+                self.counts.replaced += 1;
+                out.push(key, value, Cause::Replaced);
+            }
+        }
+        let weight = newcomer.weight;
         loop {
             let need = self.weight.checked_add(weight);
             let full = self.slab.len() >= index::MOST;
@@ -286,12 +318,12 @@ impl<K, V> Shard<K, V> {
                 }
             }
             let part = budget.share_out(self.quota);
-            match self.evict(index, spread(hash), weight, out) {
+            match self.evict(spread(low(newcomer.hash)), weight, out) {
                 Victim::Slot(_) => {}
                 Victim::Refuse | Victim::Empty => return Room::Refused,
             }
             if let Some(part) = part {
-                let given = self.yield_quota(index, part, (0, 0), out);
+                let given = self.yield_quota(part, (0, 0), out);
                 budget.release(given);
             }
         }
@@ -310,7 +342,6 @@ impl<K, V> Shard<K, V> {
     /// the weight of what comes to another shard for it, or 0.
     pub(super) fn yield_quota(
         &mut self,
-        index: &Index,
         wanted: u64,
         (hash, weight): (u32, u64),
         out: &mut Outgoing<K, V>,
@@ -318,7 +349,7 @@ impl<K, V> Shard<K, V> {
         let given = wanted.min(self.quota);
         let quota = self.quota - given;
         while self.weight > quota {
-            if !matches!(self.evict(index, spread(hash), weight, out), Victim::Slot(_)) {
+            if !matches!(self.evict(spread(hash), weight, out), Victim::Slot(_)) {
                 break;
             }
         }
@@ -341,75 +372,46 @@ impl<K, V> Shard<K, V> {
         self.policy.resize(self.quota);
     }
 
-    /// Puts an entry in, if it fits, or in place of the one of the same key, whose slot this is.
-    pub(super) fn insert<'a>(
-        &mut self,
-        index: &Index,
-        old: Option<Slot>,
-        newcomer: Newcomer<'a, K, V>,
-        budget: &Budget,
-        out: &mut Outgoing<K, V>,
-    ) -> Inserted<'a, K, V> {
-        let hash = low(newcomer.hash);
-        self.leases.void(newcomer.hash);
-        if let Some(slot) = old {
-            let weight = self.weight_of(slot);
-            if newcomer.weight <= weight {
-                return self.replace(slot, weight, newcomer, out);
-            }
-            // It does not stay in any case, and makes most of the room.
-            if let Some((key, value)) = self.remove(index, slot, Cause::Replaced) {
-                self.counts.removed -= 1;
-                self.counts.replaced += 1;
-                out.push(key, value, Cause::Replaced);
-            }
-        }
-        match self.make_room(index, hash, newcomer.weight, budget, out) {
-            Room::Made => {}
-            Room::Refused => return Inserted::Refused(newcomer),
-            Room::Starved(missing) => return Inserted::Starved(newcomer, missing),
-        }
+    /// Puts an entry in, for which there is [`Room::Made`].
+    #[inline]
+    pub(super) fn insert(&mut self, key: K, value: V, newcomer: &Newcomer<'_>, budget: &Budget) {
         if self.slab.is_full() {
-            self.grow(index, budget);
+            self.grow(budget);
         }
+        let hash = low(newcomer.hash);
         let slot = self.slab.vacant() as Slot;
         self.policy.insert(slot, spread(hash), newcomer.weight);
-        self.slab.insert(hash, newcomer.key, newcomer.value);
-        index.insert(hash, slot);
+        self.slab.insert(hash, key, value);
+        self.index.insert(hash, slot);
         self.weight += newcomer.weight;
-        self.counts.insertions += 1;
-        if let Some(weights) = &mut self.weights {
-            set(weights, slot, newcomer.weight, 1);
-        }
-        self.timers.set(slot, newcomer.life);
-        self.set_tags(slot, newcomer.tags);
-        Inserted::Done
+        self.note(slot, newcomer);
     }
 
-    fn replace<'a>(
-        &mut self,
-        slot: Slot,
-        weight: u64,
-        newcomer: Newcomer<'a, K, V>,
-        out: &mut Outgoing<K, V>,
-    ) -> Inserted<'a, K, V> {
-        let Some(value) = self.slab.value_mut(slot) else { return Inserted::Refused(newcomer) };
-        let value = mem::replace(value, newcomer.value);
+    /// Puts a value in place of the one in this slot, which weighs as much at least, and returns that one.
+    pub(super) fn replace(&mut self, slot: Slot, value: V, newcomer: &Newcomer<'_>) -> V {
+        let Some(old) = self.slab.value_mut(slot) else { return value };
+        let old = mem::replace(old, value);
         let hash = spread(low(newcomer.hash));
         self.policy.reweigh(slot, hash, newcomer.weight);
         self.policy.promote(slot, hash);
-        self.weight -= weight - newcomer.weight;
+        self.weight -= self.weight_of(slot) - newcomer.weight;
+        self.counts.replaced += 1;
+        self.note(slot, newcomer);
+        old
+    }
+
+    /// Notes what else there is to know of a newcomer.
+    #[inline(always)]
+    fn note(&mut self, slot: Slot, newcomer: &Newcomer<'_>) {
         if let Some(weights) = &mut self.weights {
             set(weights, slot, newcomer.weight, 1);
         }
         self.timers.set(slot, newcomer.life);
         self.set_tags(slot, newcomer.tags);
         self.counts.insertions += 1;
-        self.counts.replaced += 1;
-        out.push(newcomer.key, value, Cause::Replaced);
-        Inserted::Done
     }
 
+    #[inline]
     fn set_tags(&mut self, slot: Slot, tags: &[u64]) {
         match &mut self.tags {
             Some(known) => {
@@ -424,16 +426,10 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes out up to `most` entries with this tag; how many.
-    pub(super) fn remove_tagged(
-        &mut self,
-        index: &Index,
-        tag: u64,
-        most: usize,
-        out: &mut Outgoing<K, V>,
-    ) -> usize {
+    pub(super) fn remove_tagged(&mut self, tag: u64, most: usize, out: &mut Outgoing<K, V>) -> usize {
         for removed in 0..most {
             let slot = self.tags.as_ref().and_then(|tags| tags.any(tag));
-            let Some((key, value)) = slot.and_then(|slot| self.remove(index, slot, Cause::Removed)) else {
+            let Some((key, value)) = slot.and_then(|slot| self.remove(slot, Cause::Removed)) else {
                 return removed;
             };
             out.push(key, value, Cause::Removed);
@@ -467,29 +463,27 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Makes room for more slots: twice as many, but not many more than the shard should have.
-    fn grow(&mut self, index: &Index, budget: &Budget) {
+    #[cold]
+    fn grow(&mut self, budget: &Budget) {
         let slots = self.slab.slots();
         let share = match self.weights {
             None => usize::try_from(budget.fair()).unwrap_or(index::MOST),
             Some(_) => index::MOST,
         };
-        // Shards differ a little.
-        let share = share.saturating_add(share / 16 + FIRST).min(index::MOST);
-        let doubled = (2 * slots).max(FIRST);
-        let wanted = if slots < share { doubled.min(share) } else { slots + slots / 8 };
-        self.slab.reserve(wanted.min(index::MOST));
-        if wanted > index.limit() {
-            // An index keeps its old tables, so it grows in fewer and larger steps.
-            let limit = if slots < share { doubled.saturating_mul(2).min(share) } else { doubled };
-            index.grow(limit.max(wanted).min(index::MOST), self.slab.hashes());
+        // Shards differ by chance: by four standard deviations now and then.
+        let share = share.saturating_add(4 * share.isqrt() + FIRST).min(index::MOST);
+        let wanted = if slots < share { (2 * slots).max(FIRST).min(share) } else { slots + slots / 16 };
+        let wanted = wanted.min(index::MOST);
+        self.slab.reserve(wanted);
+        if wanted > self.index.limit() {
+            self.index.grow(wanted, self.slab.hashes());
         }
     }
 
     /// Takes everything out: what is left is an empty shard, without any quota.
-    pub(super) fn clear(&mut self, index: &Index, policy: Policy) -> (Slab<K, V>, u64) {
+    pub(super) fn clear(&mut self, policy: Policy) -> (Slab<K, V>, u64) {
         self.leases.void_all();
         self.counts.removed += self.slab.len() as u64;
-        index.clear();
         self.weight = 0;
         let quota = mem::take(&mut self.quota);
         (self.reset(policy), quota)
@@ -503,6 +497,7 @@ impl<K, V> Shard<K, V> {
         self.weights = self.weights.take().map(|_| Vec::new());
         self.timers = Timers::new();
         self.tags = None;
+        self.index = Index::new();
         mem::replace(&mut self.slab, Slab::new())
     }
 }
@@ -518,16 +513,16 @@ fn set(values: &mut Vec<u64>, slot: Slot, value: u64, default: u64) {
 #[cfg(test)]
 impl<K, V> Shard<K, V> {
     /// Panics unless all parts agree.
-    pub(super) fn check(&self, index: &Index) {
+    pub(super) fn check(&self) {
         let mut weight = 0;
         let mut len = 0;
         for (slot, hash) in self.slab.hashes() {
             len += 1;
             weight += self.weight_of(slot);
-            assert_eq!(index.find(hash, |found| (found == slot).then_some(slot)), Some(slot));
+            assert_eq!(self.index.find(hash, |found| (found == slot).then_some(slot)), Some(slot));
         }
         assert_eq!((len, weight), (self.slab.len(), self.weight));
-        assert_eq!(index.count(), len);
+        assert_eq!(self.index.count(), len);
         assert!(self.weight <= self.quota, "{} of {}", self.weight, self.quota);
         if let Some(tags) = &self.tags {
             tags.check();

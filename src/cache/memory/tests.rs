@@ -90,7 +90,7 @@ fn a_lease_stores_only_if_nothing_happened_to_its_key() {
         assert_eq!(cache.get("a"), before);
     }
     drop(cache.lease("a"));
-    assert_eq!(cache.inner.shards.iter().map(|shard| shard.lock.read().leases.len()).sum::<usize>(), 0);
+    assert_eq!(cache.inner.shards.iter().map(|shard| shard.read().leases.len()).sum::<usize>(), 0);
 }
 
 mod concurrent;
@@ -102,9 +102,9 @@ mod striped;
 /// Panics unless all parts of a cache agree.
 fn check<K, V, S>(cache: &MemoryCache<K, V, S>) {
     let mut quotas = 0;
-    for place in &cache.inner.shards {
-        let shard = place.lock.write();
-        shard.check(&place.index);
+    for lock in &cache.inner.shards {
+        let shard = lock.write();
+        shard.check();
         quotas += shard.quota();
     }
     assert_eq!(quotas + cache.inner.budget.pool(), cache.capacity());
@@ -219,7 +219,7 @@ fn shards_share_out_what_others_need() {
             check(&cache);
         }
     }
-    let quotas: Vec<_> = cache.inner.shards.iter().map(|place| place.lock.read().quota()).collect();
+    let quotas: Vec<_> = cache.inner.shards.iter().map(|lock| lock.read().quota()).collect();
     // A shard is content with seven eighths of an equal share, 1024.
     assert!(quotas.iter().all(|quota| *quota > 880), "{quotas:?}");
     check(&cache);

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "disk", feature = "redis"))]
 mod breaker;
 #[cfg(feature = "disk")]
 mod disk;

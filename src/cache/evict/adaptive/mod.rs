@@ -24,7 +24,7 @@ pub(super) struct Shared {
     trial: Mutex<Trial>,
     chosen: AtomicUsize,
     limit: AtomicU32,
-    /// The capacities of all shards.
+    /// The capacities of all shards, each at most [`MOST`].
     capacity: AtomicU64,
 }
 
@@ -86,13 +86,13 @@ impl Shared {
 /// Chooses between ways to evict by what the traffic is like.
 ///
 /// No fixed policy is good at everything: one that keeps what came last finds nothing in a loop, and one that keeps what comes
-/// often is late where all is new. So this one plays several on a sample of the keys, each in a cache of 128 to 256 entries, and
+/// often is late where all is new. So this one plays several on a sample of the keys, each in a cache of 256 to 512 entries, and
 /// takes the one that hits most, as soon as its lead is beyond chance. The sample is all of a small cache, and one key in 4096 of
-/// one that has a million entries or more. All of them are rules for one structure: a window in which newcomers begin, a main
+/// one that has two million entries or more. All of them are rules for one structure: a window in which newcomers begin, a main
 /// queue in which hits are worth more rounds, and a [`Recall`](super::Recall) that knows what left, and how often it was seen. A
 /// change of rules moves no entry.
 ///
-/// 19 bytes an entry, and up to 100 KiB for the trials of a cache of a million. A hit counts, and one of the sample is noted: both
+/// 19 bytes an entry, and up to 200 KiB for the trials of a cache of a million. A hit counts, and one of the sample is noted: both
 /// need no lock. Where an entry must win a contest to stay, one that weighs twice as much must have been seen twice as often;
 /// and one that was seen often wins some lost contests by chance, so that nobody can fill the cache with keys that cannot be
 /// beaten.
@@ -106,7 +106,8 @@ pub struct Adaptive {
     segments: Segments,
     heard: Box<Heard>,
     shared: Arc<Shared>,
-    capacity: u64,
+    /// What of the capacity is this shard's.
+    share: u64,
 }
 
 /// The slots of sampled hits, which the trial is told of at the next miss. When there is no more room they are lost: a cache that
@@ -121,6 +122,9 @@ struct Heard {
 
 const ROOM: usize = 64;
 
+/// The most that counts of the capacity of a shard, so that the sum of thousands of them fits.
+const MOST: u64 = 1 << 48;
+
 impl Adaptive {
     /// A policy for the only shard of a cache, which chooses between rules of S3-FIFO and of W-TinyLFU.
     pub fn new(capacity: u64) -> Self {
@@ -134,9 +138,16 @@ impl Adaptive {
 
     /// A policy for one of several shards.
     pub(super) fn one_of_many(capacity: u64, shared: Arc<Shared>) -> Self {
-        shared.capacity.fetch_add(capacity, Relaxed);
+        let share = capacity.min(MOST);
+        shared.capacity.fetch_add(share, Relaxed);
         let heard = Heard::new(shared.limit.load(Relaxed));
-        Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, capacity }
+        Self { segments: Segments::new(capacity), heard: Box::new(heard), shared, share }
+    }
+
+    /// Has fetched from memory what an eviction needs; the slots that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u64) -> [Option<Slot>; 2] {
+        self.segments.warm(short(newcomer))
     }
 
     #[cfg(test)]
@@ -176,7 +187,7 @@ impl Heard {
 
     #[inline]
     fn hear(&self, slot: Slot, hash: u64) {
-        if !sampled(short(hash), self.limit) || self.len.load(Relaxed) >= ROOM {
+        if self.len.load(Relaxed) >= ROOM || !sampled(short(hash), self.limit) {
             return;
         }
         if let Some(free) = self.slots.get(self.len.fetch_add(1, Relaxed)) {
@@ -209,19 +220,20 @@ impl Evict for Adaptive {
     }
 
     #[inline]
-    fn evict(&mut self, newcomer: u64, _: u64) -> Victim {
-        self.segments.evict(short(newcomer), self.shared.rules())
+    fn evict(&mut self, _: u64, _: u64) -> Victim {
+        self.segments.evict(self.shared.rules())
     }
 
     fn resize(&mut self, capacity: u64) {
-        self.shared.capacity.fetch_add(capacity.wrapping_sub(self.capacity), Relaxed);
-        self.capacity = capacity;
+        let share = capacity.min(MOST);
+        self.shared.capacity.fetch_add(share.wrapping_sub(self.share), Relaxed);
+        self.share = share;
         self.segments.resize(capacity);
     }
 }
 
 impl Drop for Adaptive {
     fn drop(&mut self) {
-        self.shared.capacity.fetch_sub(self.capacity, Relaxed);
+        self.shared.capacity.fetch_sub(self.share, Relaxed);
     }
 }

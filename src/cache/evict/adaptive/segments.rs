@@ -45,6 +45,9 @@ const ROUNDS: u8 = 3;
 /// Entries of a window that is too large which get on for each eviction, without a contest: after the first filling, or
 /// under rules with a smaller window.
 const SURPLUS: u32 = 3;
+/// The same under rules without contests. The next one leaves unless it was hit, so of what was there first every other entry
+/// stays: with none of it a loop finds nothing when it comes round for the first time, before anything is known of it.
+const SPARED: u32 = 1;
 /// Who was seen this often wins one lost contest in 2⁷: else somebody could fill the main queue with keys that share their
 /// counters, which nobody can beat. Numbers are Caffeine's.
 const WARM: u8 = 6;
@@ -58,7 +61,8 @@ impl Segments {
             marks: Marks::new(),
             hashes: Vec::new(),
             weights: Weights::default(),
-            recall: Recall::new(capacity),
+            // Shards differ by chance.
+            recall: Recall::new(capacity.saturating_add(4 * capacity.isqrt())),
             window: 0,
             main: 0,
             len: 0,
@@ -86,6 +90,7 @@ impl Segments {
 
     pub(super) fn resize(&mut self, capacity: u64) {
         self.capacity = capacity;
+        self.recall.recount();
     }
 
     #[inline]
@@ -127,13 +132,23 @@ impl Segments {
         self.len -= 1;
     }
 
-    pub(super) fn evict(&mut self, newcomer: u32, rules: &Rules) -> Victim {
+    /// Has fetched from memory what an eviction for a newcomer needs; the slots that it will look at first.
+    #[inline]
+    pub(super) fn warm(&self, newcomer: u32) -> [Option<Slot>; 2] {
         self.recall.warm(newcomer);
+        let first = [self.queues.oldest(WINDOW), self.queues.oldest(MAIN)];
+        for hash in first.iter().flatten().filter_map(|slot| self.hashes.get(*slot as usize)) {
+            self.recall.warm(*hash);
+        }
+        first
+    }
+
+    pub(super) fn evict(&mut self, rules: &Rules) -> Victim {
         // Without an overflow.
         let (whole, rest) = (self.capacity >> 10, self.capacity & 1023);
         let share = (whole * rules.window + ((rest * rules.window) >> 10)).max(1);
         let mut patience = PATIENCE;
-        let mut surplus = SURPLUS;
+        let mut surplus = if rules.contest.is_some() { SURPLUS } else { SPARED };
         loop {
             let candidate = match (self.queues.oldest(WINDOW), self.queues.oldest(MAIN)) {
                 (None, None) => return Victim::Empty,
@@ -153,12 +168,12 @@ impl Segments {
                 self.promote(candidate);
                 continue;
             }
-            let Some(margin) = rules.contest else { return self.give_up(candidate) };
             if surplus > 0 && self.window.saturating_sub(self.weights.get(candidate)) > share {
                 surplus -= 1;
                 self.promote(candidate);
                 continue;
             }
+            let Some(margin) = rules.contest else { return self.give_up(candidate) };
             let Some(victim) = self.turn_main(&mut patience) else { return self.give_up(candidate) };
             if !self.wins(candidate, victim, margin, rules.easy) {
                 return self.give_up(candidate);

@@ -41,7 +41,7 @@ struct Key {
 }
 
 /// A small cache with twice as many entries is halved, together with the sample,
-const ENTRIES: usize = 128;
+const ENTRIES: usize = 256;
 /// unless the sample is as small as one key in 4096,
 const MAX_SHIFT: u32 = 12;
 /// or a small cache has twice as many as this: or the trial of a cache that is never full would grow for ever.
@@ -165,7 +165,7 @@ impl Trial {
             return;
         }
         while self.caches[at].weight() > capacity - weight {
-            let Victim::Slot(victim) = self.caches[at].evict(hash, &self.rules[at]) else { return };
+            let Victim::Slot(victim) = self.caches[at].evict(&self.rules[at]) else { return };
             self.keys[victim as usize].caches &= !(1 << at);
             if victim != key {
                 self.release(victim);

@@ -80,6 +80,17 @@ fn the_default_keeps_a_part_of_a_loop() {
     assert!(ours > 0.5 && lru < 0.01, "{ours} and {lru}");
 }
 
+/// Nothing tells a loop from a scan before it comes round, and a part of it should be there by then.
+#[test]
+fn the_default_finds_a_part_of_a_loop_when_it_comes_round_for_the_first_time() {
+    for capacity in [100, 1000] {
+        let mut simulation = simulation(&Eviction::default(), capacity);
+        ratio(&mut simulation, 0..5 * capacity);
+        let again = ratio(&mut simulation, 0..5 * capacity);
+        assert!(again > 0.12, "{capacity}: {again}");
+    }
+}
+
 #[test]
 fn the_default_beats_lru_on_popularity_that_lasts() {
     let zipf = Zipf::new(20_000, 0.9);
@@ -170,4 +181,10 @@ fn shards_share_a_trial() {
     shards.pop();
     shards[0].resize(500);
     assert_eq!(shared.capacity(), 1100);
+    // Nor is the sum of what has no limit a small one.
+    shards[0].resize(u64::MAX);
+    shards[1].resize(u64::MAX);
+    assert!(shared.capacity() > 1 << 48);
+    shards.truncate(1);
+    assert_eq!(shared.capacity(), 1 << 48);
 }

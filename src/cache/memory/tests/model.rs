@@ -143,7 +143,7 @@ fn agree(
         prop_assert!(!roomy || values.len() == model.len());
     }
     drop(leases);
-    let leases: usize = cache.inner.shards.iter().map(|place| place.lock.read().leases.len()).sum();
+    let leases: usize = cache.inner.shards.iter().map(|lock| lock.read().leases.len()).sum();
     prop_assert_eq!(leases, 0);
     Ok(())
 }

@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     Lookup, Ticket, Tier, TierError,
+    breaker::Breaker,
     envelope::{Envelope, Rejection, millis},
 };
 use crate::time::{Clock, TokioClock};
@@ -43,6 +44,8 @@ const READS: usize = 8;
 const QUEUE: u32 = 8 << 10;
 /// Keys share this many counters of changes. A fill that meets another key's change is given up: a miss too many.
 const STRIPES: usize = 1024;
+/// How long the disk is left alone after it failed a few times in a row.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A cache in a file: larger than memory, and warm after a restart.
 ///
@@ -110,6 +113,8 @@ struct Shared {
     is_broken: AtomicBool,
     /// Set by whoever cannot read for another reason, after which redb reads no more; the writer then opens the file anew.
     is_stuck: AtomicBool,
+    /// Leaves a disk that is full, or gone, alone for a while.
+    breaker: Mutex<Breaker>,
     recovery: Mutex<Option<Recovery>>,
     evicted: AtomicU64,
     expired: AtomicU64,
@@ -463,6 +468,7 @@ impl DiskTierBuilder {
             changes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             is_broken: AtomicBool::new(false),
             is_stuck: AtomicBool::new(false),
+            breaker: Mutex::new(Breaker::new(PAUSE)),
             recovery: Mutex::new(recovery),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),

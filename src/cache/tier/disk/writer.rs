@@ -120,6 +120,22 @@ impl Shared {
     }
 
     fn commit(&self, ops: Vec<Op>, batches: u32) -> Result<(), String> {
+        if ops.is_empty() {
+            return self.try_commit(ops, batches);
+        }
+        let breaker = || self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !breaker().admit(self.clock.now()) {
+            return Err("it failed again and again, and is tried once a second".into());
+        }
+        let outcome = self.try_commit(ops, batches);
+        match outcome {
+            Ok(()) => breaker().succeed(),
+            Err(_) => breaker().fail(self.clock.now()),
+        }
+        outcome
+    }
+
+    fn try_commit(&self, ops: Vec<Op>, batches: u32) -> Result<(), String> {
         if self.is_broken.load(Relaxed) {
             // A read has met a fault, which is all that is known of it.
             self.replace(Fault::Corrupt("it cannot be read".into()));

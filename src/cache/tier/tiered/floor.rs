@@ -43,6 +43,15 @@ enum Debt<K> {
     All(u64),
 }
 
+/// The task that pays, whose place is free again however it ends.
+struct Turn<K, V>(Arc<Floor<K, V>>);
+
+impl<K, V> Drop for Turn<K, V> {
+    fn drop(&mut self) {
+        self.0.is_paying.store(false, Relaxed);
+    }
+}
+
 /// Whether the tier works, and cannot take this key or value. If it fails to remove a key for this reason it has nothing
 /// of it, so nothing is owed: such keys come from clients, and too many debts have the tier cleared.
 fn is_unfit(error: &TierError) -> bool {
@@ -226,14 +235,13 @@ where
         if self.owed() == 0 || self.is_paying.swap(true, Relaxed) {
             return;
         }
-        let this = Arc::clone(self);
+        let turn = Turn(Arc::clone(self));
         tokio::spawn(async move {
-            while let Some(debt) = this.next_debt() {
-                if this.pay(debt).await.is_err() {
+            while let Some(debt) = turn.0.next_debt() {
+                if turn.0.pay(debt).await.is_err() {
                     break;
                 }
             }
-            this.is_paying.store(false, Relaxed);
         });
     }
 
