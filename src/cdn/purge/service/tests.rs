@@ -45,7 +45,9 @@ async fn who_does_not_know_the_token_is_told_nothing_else() {
     let with = |tokens: &[&str]| {
         let mut order = order("DELETE", "/x", "no json");
         order.headers_mut().remove(AUTHORIZATION);
-        tokens.iter().for_each(|token| _ = order.headers_mut().append(AUTHORIZATION, token.parse().unwrap()));
+        for token in tokens {
+            order.headers_mut().append(AUTHORIZATION, token.parse().unwrap());
+        }
         order
     };
     let right = format!("Bearer {TOKEN}");
