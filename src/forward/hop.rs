@@ -163,6 +163,7 @@ pub fn ambiguous_framing(headers: &HeaderMap) -> bool {
 /// Whether the body of a response is compressed for the connection. hyper only takes `chunked` off: passed on, the body would
 /// still be compressed, and nothing would say so. These are all the codings there are (RFC 9112, section 7); other names
 /// are as good as none, and go like every hop-by-hop field.
+#[cfg(any(feature = "cdn", feature = "proxy"))]
 pub(crate) fn has_coded_body(headers: &HeaderMap) -> bool {
     let codings: [&[u8]; 5] = [b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"];
     tokens(headers, &TRANSFER_ENCODING).any(|token| {

@@ -46,7 +46,7 @@ pub use forwarded::{Node, NodeError};
 pub use headers::ForwardHeaders;
 #[cfg(feature = "http")]
 pub(crate) use headers::without_user;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "cdn", feature = "proxy"))]
 pub(crate) use hop::has_coded_body;
 #[cfg(feature = "http")]
 pub use hop::{HopByHop, ambiguous_framing, upgrade_of};

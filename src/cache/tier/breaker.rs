@@ -44,6 +44,7 @@ impl Breaker {
         }
     }
 
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn is_open(&self) -> bool {
         self.retry_at.is_some()
     }
