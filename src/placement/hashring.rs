@@ -9,8 +9,10 @@ use std::{
 use ::hashring::DefaultHashBuilder;
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas,
-    points::{MAX_NODES, Point, Points},
+    KeyHash, Placement, PlacementError, Replicas, ZonedReplicas, Zones,
+    nodes::MAX_NODES,
+    points::{Point, Points},
+    zones,
 };
 
 /// The most entries; see [`RingBuilder::max_points`](super::RingBuilder::max_points) for why there is such a
@@ -128,7 +130,7 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     }
 
     fn walk(&self, key: KeyHash, visit: &mut dyn FnMut(usize) -> bool) {
-        self.points.walk(key.get(), visit);
+        self.points.from(key.get()).walk(visit);
     }
 
     /// One more than the largest number of a node.
@@ -137,9 +139,14 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     }
 
     fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
-        self.points.replicas(key.get(), count)
+        self.points.from(key.get()).replicas(count)
+    }
+
+    fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+        zones::deal(&self.points.from(key.get()), count, zones)
     }
 }
+
 
 impl<S> fmt::Debug for HashringPlacement<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,8 +45,11 @@
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 
 mod key;
+mod nodes;
 mod points;
 mod ring;
+mod walk;
+mod zones;
 
 #[cfg(feature = "hashring")]
 mod hashring;
@@ -56,6 +59,7 @@ pub use self::hashring::HashringPlacement;
 pub use self::{
     key::{KeyEncoder, KeyHash, ShardKey},
     ring::{Ring, RingBuilder},
+    zones::{Shortfall, ZonedReplicas, Zones},
 };
 
 /// Says which node of a list owns a key.
@@ -106,6 +110,22 @@ pub trait Placement: Send + Sync + Debug {
         }
         replicas
     }
+
+    /// The first `count` distinct nodes when zones take turns: the first node of each zone in the order of the
+    /// [`walk`](Self::walk), then the second of each, and so on.
+    ///
+    /// So no zone has two copies before every other has one, and the owner is still the first. Asking for one
+    /// more appends one and changes none. If there are fewer nodes or fewer zones than copies, the
+    /// [`shortfall`](ZonedReplicas::shortfall) says so. Up to 8 nodes take no allocation.
+    fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+        zones::deal(&zones::From(self, key), count, zones)
+    }
+
+    /// The id and the weight of the node at a position, where the placement knows them.
+    fn node(&self, position: usize) -> Option<(&str, u32)> {
+        let _ = position;
+        None
+    }
 }
 
 macro_rules! pointer_placement {
@@ -125,6 +145,14 @@ macro_rules! pointer_placement {
 
             fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
                 (**self).replicas(key, count)
+            }
+
+            fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+                (**self).zoned_replicas(key, count, zones)
+            }
+
+            fn node(&self, position: usize) -> Option<(&str, u32)> {
+                (**self).node(position)
             }
         }
     )*};
@@ -221,6 +249,44 @@ pub enum PlacementError {
         points: u64,
         /// Points allowed.
         max: usize,
+    },
+    /// The size of a table is not a prime, or too large.
+    #[error("a table of {size} entries cannot be: take a prime up to 16777216, such as 65537 or 655373")]
+    TableSize {
+        /// The size asked for.
+        size: u32,
+    },
+    /// The number of slots is not a power of two, or is not that of the other map.
+    #[error("{slots} slots do not fit: a map has a power of two from 2 to 65536, the same for ever")]
+    SlotCount {
+        /// The number of slots.
+        slots: usize,
+    },
+    /// There is no such slot.
+    #[error("there is no slot {slot}")]
+    UnknownSlot {
+        /// The number of the slot.
+        slot: u16,
+    },
+    /// No node of the list has this id or position.
+    #[error("there is no node {id:?} in the list")]
+    UnknownNode {
+        /// The id or position.
+        id: String,
+    },
+    /// A plan was made for another map.
+    #[error("slot {slot} is not where the plan has it: make a new plan from the map as it is")]
+    StalePlan {
+        /// A slot that shows it.
+        slot: u16,
+    },
+    /// Shards cannot grow or shrink by so many.
+    #[error("{count} shards cannot change by {change}: there may be from 0 to 4294967295")]
+    ShardCount {
+        /// Shards that there are.
+        count: u32,
+        /// By how much their number was to change.
+        change: i64,
     },
 }
 
