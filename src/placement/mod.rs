@@ -47,6 +47,8 @@ use std::{fmt::Debug, ops::Deref, sync::Arc};
 mod key;
 mod nodes;
 mod points;
+mod rank;
+mod rendezvous;
 mod ring;
 mod walk;
 mod zones;
@@ -58,6 +60,7 @@ mod hashring;
 pub use self::hashring::HashringPlacement;
 pub use self::{
     key::{KeyEncoder, KeyHash, ShardKey},
+    rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
     zones::{Shortfall, ZonedReplicas, Zones},
 };
