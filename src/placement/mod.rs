@@ -59,7 +59,7 @@ mod hashring;
 #[cfg(feature = "hashring")]
 pub use self::hashring::HashringPlacement;
 pub use self::{
-    key::{KeyEncoder, KeyHash, ShardKey},
+    key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
     rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
     zones::{Shortfall, ZonedReplicas, Zones},
