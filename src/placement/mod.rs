@@ -44,6 +44,7 @@
 
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 
+mod jump;
 mod key;
 mod nodes;
 mod points;
@@ -59,6 +60,7 @@ mod hashring;
 #[cfg(feature = "hashring")]
 pub use self::hashring::HashringPlacement;
 pub use self::{
+    jump::JumpShards,
     key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
     rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
