@@ -46,6 +46,7 @@ use std::{fmt::Debug, ops::Deref, sync::Arc};
 
 mod jump;
 mod key;
+mod maglev;
 mod nodes;
 mod points;
 mod rank;
@@ -62,6 +63,7 @@ pub use self::hashring::HashringPlacement;
 pub use self::{
     jump::JumpShards,
     key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
+    maglev::Maglev,
     rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
     zones::{Shortfall, ZonedReplicas, Zones},
