@@ -52,6 +52,7 @@ mod points;
 mod rank;
 mod rendezvous;
 mod ring;
+mod slots;
 mod walk;
 mod zones;
 
@@ -66,6 +67,7 @@ pub use self::{
     maglev::Maglev,
     rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
+    slots::{SlotMap, SlotMove, SlotPlan},
     zones::{Shortfall, ZonedReplicas, Zones},
 };
 
