@@ -58,9 +58,13 @@ mod zones;
 
 #[cfg(feature = "hashring")]
 mod hashring;
+#[cfg(feature = "ketama")]
+mod ketama;
 
 #[cfg(feature = "hashring")]
 pub use self::hashring::HashringPlacement;
+#[cfg(feature = "ketama")]
+pub use self::ketama::KetamaPlacement;
 pub use self::{
     jump::JumpShards,
     key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
