@@ -9,7 +9,7 @@ use std::{
 use ::hashring::DefaultHashBuilder;
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas, ZonedReplicas, Zones,
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
     nodes::MAX_NODES,
     points::{Point, Points},
     zones,
@@ -147,6 +147,11 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     }
 }
 
+impl<S: Send + Sync> Ranges for HashringPlacement<S> {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        self.points.ranges()
+    }
+}
 
 impl<S> fmt::Debug for HashringPlacement<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas, ZonedReplicas, Zones,
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
     nodes::{NodeList, number},
     points::{Point, Points, sort_points},
     zones,
@@ -143,6 +143,11 @@ impl Placement for KetamaPlacement {
     }
 }
 
+impl Ranges for KetamaPlacement {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        self.points.ranges()
+    }
+}
 
 impl fmt::Debug for KetamaPlacement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

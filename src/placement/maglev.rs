@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap, fmt};
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas, ZonedReplicas, Zones,
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
     key::PointEncoder,
     nodes::{NOBODY, NodeList},
     walk::Owners,
@@ -226,6 +226,16 @@ impl Placement for Maglev {
     }
 }
 
+impl Ranges for Maglev {
+    #[expect(clippy::cast_possible_truncation, reason = "the last entry ends with the last hash")]
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        let size = self.table.len() as u128;
+        (1_u128..).zip(&self.table).map(move |(next, &owner)| {
+            let last = (next << 64).div_ceil(size) - 1;
+            (last as u64, (owner != NOBODY).then_some(usize::from(owner)))
+        })
+    }
+}
 
 impl fmt::Debug for Maglev {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -44,9 +44,11 @@
 
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 
+mod balance;
 mod jump;
 mod key;
 mod maglev;
+mod movement;
 mod nodes;
 mod points;
 mod rank;
@@ -66,9 +68,11 @@ pub use self::hashring::HashringPlacement;
 #[cfg(feature = "ketama")]
 pub use self::ketama::KetamaPlacement;
 pub use self::{
+    balance::{BalanceReport, NodeShare},
     jump::JumpShards,
     key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
     maglev::Maglev,
+    movement::{MovePlan, Movement, PairMove, RangeMove, Ranges},
     rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
     slots::{SlotMap, SlotMove, SlotPlan},

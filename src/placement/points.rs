@@ -131,6 +131,12 @@ impl Points {
         Owners { halves: [after, before], nodes: self.nodes, owning: self.owning }
     }
 
+    /// All places in order: the last one of each range and who owns it.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        // Past the last point, the first one owns what is left.
+        let owners = self.owners.iter().map(|&node| Some(usize::from(node)));
+        self.hashes.iter().copied().zip(owners.chain([None])).take(self.owners.len().max(1))
+    }
 
     /// The first point at or after `hash`, or the number of points if there is none.
     #[inline]

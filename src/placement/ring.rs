@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas, ZonedReplicas, Zones,
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
     key::PointEncoder,
     nodes::{NOBODY, NodeList, number},
     points::{Change, Point, Points, sort_points},
@@ -207,6 +207,11 @@ impl Placement for Ring {
     }
 }
 
+impl Ranges for Ring {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        self.points.ranges()
+    }
+}
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use std::{
 
 pub use self::plan::{SlotMove, SlotPlan};
 use super::{
-    KeyHash, Placement, PlacementError, Replicas,
+    KeyHash, Placement, PlacementError, Ranges, Replicas,
     nodes::{NOBODY, NodeList, number},
     rank::Ranks,
 };
@@ -313,6 +313,15 @@ impl Placement for SlotMap {
     }
 }
 
+impl Ranges for SlotMap {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        let size = 1_u64 << self.shift;
+        // The first hash of the slot after, less one; of the last slot, the last hash.
+        (1_u64..)
+            .zip(self.owners())
+            .map(move |(next, owner)| (next.wrapping_mul(size).wrapping_sub(1), owner))
+    }
+}
 
 impl PartialEq for SlotMap {
     fn eq(&self, other: &Self) -> bool {
