@@ -196,3 +196,25 @@ fn a_placement_is_an_object_that_threads_share() {
     assert_eq!(dynamic.replicas(key, 9), ring.replicas(key, 9));
     assert_eq!(format!("{dynamic:?}"), "Ring { nodes: 2, vnodes: 160, points: 320 }");
 }
+
+#[cfg(feature = "serde")]
+#[test]
+fn maps_and_plans_can_be_stored() {
+    let map = SlotMap::with_slots(64, [("a", 1), ("b", 1), ("c", 2)]).unwrap().pinned(5, "b").unwrap();
+    let json = serde_json::to_string(&map).unwrap();
+    assert_eq!(serde_json::from_str::<SlotMap>(&json).unwrap(), map);
+
+    let plan = map.plan(&map.rebalanced([("a", 1), ("b", 1), ("d", 2)]).unwrap()).unwrap();
+    let json = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<buttress::placement::SlotPlan>(&json).unwrap(), plan);
+
+    for wrong in [
+        r#"{"nodes":[["a",1]],"owners":[0,0,0],"pins":[]}"#,
+        r#"{"nodes":[["a",1]],"owners":[0,1],"pins":[]}"#,
+        r#"{"nodes":[["a",1],["a",1]],"owners":[0,1],"pins":[]}"#,
+        r#"{"nodes":[["a",1]],"owners":[0,65535],"pins":[2]}"#,
+    ] {
+        assert!(serde_json::from_str::<SlotMap>(wrong).is_err(), "{wrong}");
+    }
+    assert!(serde_json::from_str::<SlotMap>(r#"{"nodes":[["a",1]],"owners":[0,65535],"pins":[1]}"#).is_ok());
+}

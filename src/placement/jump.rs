@@ -13,7 +13,7 @@ use super::{INLINE_REPLICAS, KeyHash, Placement, PlacementError, Replicas, key::
 /// moves every second key. So this type can only [`grow`](Self::grow) and [`shrink`](Self::shrink). A shard that
 /// fails keeps its number and has its keys served by the next of the [`walk`](Placement::walk).
 ///
-/// **Numbers.** The algorithm is that of the paper, on the numbers that SplitMix64 makes with the key's hash as
+/// **Numbers.** The algorithm is that of the paper, on the numbers that `SplitMix64` makes with the key's hash as
 /// its seed. The shards behind the owner are those of the hashes that follow: the n-th number of the same
 /// generator, without those that came before. After 4 × shards + 64 of them, the rest follow in order.
 ///
@@ -80,7 +80,7 @@ impl JumpShards {
         let mut jumps = (first ^ (first >> 32)) as u32 & below;
         while jumps != 0 {
             let level = 1 << jumps.ilog2();
-            let half = if jumps.count_ones() % 2 == 0 { first } else { first >> 32 };
+            let half = if jumps.count_ones().is_multiple_of(2) { first } else { first >> 32 };
             let mut shard = level + (half as u32 & (level - 1));
             // Only on the highest level may shards be missing: then back to an earlier jump on the same level, or
             // to none.

@@ -71,7 +71,9 @@ impl KetamaPlacement {
         sort_points(&mut all, nodes.by_id());
         all.dedup_by_key(|point| point.hash);
         let mut owns = vec![false; nodes.len()];
-        all.iter().for_each(|point| owns[usize::from(point.node)] = true);
+        for point in &all {
+            owns[usize::from(point.node)] = true;
+        }
         let owning = owns.into_iter().filter(|&owns| owns).count();
         let points = Points::sort(&all, nodes.len(), owning, nodes.by_id());
         Ok(Self { nodes, points })

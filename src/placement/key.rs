@@ -85,7 +85,7 @@ impl KeyHash {
     ///
     /// A shard of a [`SlotMap`](super::SlotMap) sees only hashes that begin alike: a ring among its replicas
     /// would put nearly all of them on one node. Hashed once more they are even again. It is the first number of
-    /// SplitMix64 with this hash as its seed.
+    /// `SplitMix64` with this hash as its seed.
     ///
     /// ```
     /// use buttress::placement::{KeyHash, Placement, Ring, SlotMap};

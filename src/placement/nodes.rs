@@ -1,6 +1,10 @@
 //! The list of nodes that a placement is built from.
 
-use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::PlacementError;
 
@@ -82,6 +86,11 @@ impl NodeList {
 
     pub(super) fn position(&self, id: &str) -> Option<usize> {
         self.0.iter().position(|node| &*node.id == id)
+    }
+
+    /// The number of each node, by id.
+    pub(super) fn numbers(&self) -> HashMap<&str, u16> {
+        self.iter().enumerate().map(|(i, (id, _))| (id, number(i))).collect()
     }
 
     /// Number of nodes that may own keys.

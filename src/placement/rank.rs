@@ -17,7 +17,7 @@ const LOG: [u64; (1 << INDEX) + 1] = {
         let mut y = ((1 << INDEX) + i as u128) << (63 - INDEX);
         let mut bit = 0;
         while bit < FRACTION {
-            y = y * y >> 63;
+            y = (y * y) >> 63;
             table[i] <<= 1;
             if y >> 64 == 1 {
                 table[i] |= 1;
@@ -186,7 +186,6 @@ impl Score {
 
 /// −log₂(draw / 2⁶⁴), with 48 bits after the point. Falls as the draw rises, and is never 0.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "as many bits are left as there is room for")]
 fn cost(draw: u64) -> u64 {
     let draw = draw | 1;
     let zeros = draw.leading_zeros();

@@ -1,6 +1,6 @@
 //! A consistent-hash ring with virtual nodes and weights.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use super::{
     KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
@@ -93,8 +93,8 @@ impl Ring {
         nodes: impl IntoIterator<Item = (I, u32)>,
     ) -> Result<Self, PlacementError> {
         let nodes = self.builder.check(NodeList::new(nodes)?)?;
-        let new: HashMap<&str, usize> = nodes.iter().enumerate().map(|(i, (id, _))| (id, i)).collect();
-        let moves: Vec<_> = self.nodes.iter().map(|(id, _)| new.get(id).copied()).collect();
+        let new = nodes.numbers();
+        let moves: Vec<_> = self.nodes.iter().map(|(id, _)| new.get(id).copied().map(usize::from)).collect();
         Ok(self.change(nodes, &moves))
     }
 

@@ -3,10 +3,7 @@
 mod level;
 mod plan;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-};
+use std::{collections::BTreeSet, fmt};
 
 pub use self::plan::{SlotMove, SlotPlan};
 use super::{
@@ -246,14 +243,14 @@ impl SlotMap {
 
     /// For each node its number in another list.
     fn renumber(&self, nodes: &NodeList) -> Vec<u16> {
-        let new: HashMap<_, _> = nodes.iter().enumerate().map(|(i, (id, _))| (id, number(i))).collect();
+        let new = nodes.numbers();
         self.nodes.iter().map(|(id, _)| new.get(id).copied().unwrap_or(NOBODY)).collect()
     }
+}
 
-    /// Those that come behind the owner of a slot.
-    fn followers(&self, slot: u16) -> u64 {
-        KeyHash::of(&slot).get()
-    }
+/// What those draw for that come behind the owner of a slot.
+fn followers(slot: u16) -> u64 {
+    KeyHash::of(&slot).get()
 }
 
 /// The new number of a node, if it had one.
@@ -280,7 +277,7 @@ impl Placement for SlotMap {
         if owner.is_some_and(|owner| !visit(owner)) {
             return;
         }
-        self.ranks.walk(self.followers(slot), |node| Some(node) == owner || visit(node));
+        self.ranks.walk(followers(slot), |node| Some(node) == owner || visit(node));
     }
 
     fn len(&self) -> usize {
@@ -300,7 +297,7 @@ impl Placement for SlotMap {
         if replicas.len() == count {
             return replicas;
         }
-        for &node in &self.ranks.replicas(self.followers(slot), count) {
+        for &node in &self.ranks.replicas(followers(slot), count) {
             if Some(node) != owner && replicas.len() < count {
                 replicas.push(node);
             }

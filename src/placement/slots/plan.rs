@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{SlotMap, lookup};
 use crate::placement::{
     PlacementError,
-    nodes::{NOBODY, NodeList, number},
+    nodes::{NOBODY, NodeList},
     rank::Ranks,
 };
 
@@ -70,7 +70,7 @@ impl SlotMap {
             return Err(PlacementError::SlotCount { slots: plan.slots });
         }
         let nodes = NodeList::new(plan.nodes.iter().map(|(id, weight)| (id, *weight)))?;
-        let renumber = self.renumber(&nodes);
+        let (numbers, renumber) = (nodes.numbers(), self.renumber(&nodes));
         let mut owners: Vec<_> = self.owners.iter().map(|&old| lookup(&renumber, old)).collect();
         for SlotMove { slot, from, to } in &plan.moves {
             let unknown = PlacementError::UnknownSlot { slot: *slot };
@@ -80,10 +80,9 @@ impl SlotMap {
                 return Err(PlacementError::StalePlan { slot: *slot });
             }
             owners[usize::from(*slot)] = match to {
-                Some(id) => nodes
-                    .position(id)
-                    .map(number)
-                    .ok_or_else(|| PlacementError::UnknownNode { id: id.to_string() })?,
+                Some(id) => {
+                    *numbers.get(&**id).ok_or_else(|| PlacementError::UnknownNode { id: id.to_string() })?
+                }
                 None => NOBODY,
             };
         }
