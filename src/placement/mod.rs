@@ -5,10 +5,18 @@
 //! the next owner. Use it for caches spread over nodes, for sessions that should come back to the same
 //! server, for shards.
 //!
-//! | placement | lookup | weights | a node comes or goes | for |
+//! | placement | lookup | busiest of 100 / 1000 nodes | a node comes or goes | for |
 //! |---|---|---|---|---|
-//! | [`Ring`] | O(1) expected | yes | only its own keys move | the default |
-//! | `HashringPlacement` (feature `hashring`) | O(1) expected | as the caller arranges | only its own keys move | leaving the `hashring` crate |
+//! | [`Ring`] | O(1) expected | 1.21 / 1.25 of the mean | only its own keys move | the default: caches, sessions, nodes that come and go |
+//! | [`SlotMap`] | O(1), one load | 1.001 / 1.04 | by a plan, as few as can be | shards that hold data; the map is kept and handed out |
+//! | [`Rendezvous`] | O(nodes) | as chance has it | only its own keys move | up to some 30 nodes, and the evenest replicas |
+//! | [`Maglev`] | O(1), one load | 1.001 / 1.007 | some others move too: half as many / five times as many | traffic at a high rate that holds nothing |
+//! | [`JumpShards`] | O(1) expected, no memory | as chance has it | at the end only; only its own keys move | numbered shards |
+//! | `HashringPlacement` (feature `hashring`) | O(1) expected | as the ring | only its own keys move | leaving the `hashring` crate |
+//! | `KetamaPlacement` (feature `ketama`) | O(1) expected | as the ring | only its own keys move | standing beside nginx or `pingora-ketama` |
+//!
+//! All but jump take weights, which are absolute: a node's weight has no say in how keys are shared between others.
+//! `examples/placement_report.rs` prints these figures for your own numbers.
 //!
 //! ```
 //! use buttress::placement::{KeyHash, Placement, Ring};
@@ -29,18 +37,24 @@
 //! # Ok::<(), buttress::placement::PlacementError>(())
 //! ```
 //!
+//! # Before a change
+//!
+//! [`BalanceReport`] says how even a placement is, [`MovePlan`] which ranges of hashes would move from one to the
+//! next and how much that is between which nodes, and [`SlotMap::plan`] which slots. [`Placement::zoned_replicas`]
+//! spreads copies over [`Zones`], and says what is missing where there are too few.
+//!
 //! # What stays the same
 //!
 //! Placement is a promise about data at rest, so it does not change with versions of this crate, compilers or
 //! machines:
 //!
 //! - the encoding and the hash of a key, as documented at [`ShardKey`] and [`KeyHash::from_ip`];
-//! - the points of a [`Ring`] and who owns the space between them, as documented there.
+//! - who owns a key under each placement, as documented there.
 //!
-//! No floating-point number and no hash of the standard library takes part. Golden vectors in
-//! `tests/golden/placement.tsv` hold over ten thousand keys with their hashes and owners. A short Python
-//! program beside them, with its own XXH3, computes them anew; it also shows how to place keys from another
-//! language. A different scheme will be a different type.
+//! No floating-point number and no hash of the standard library takes part, but for `HashringPlacement`, which
+//! cannot do without. Golden vectors in `tests/golden/placement.tsv` hold over ten thousand keys with their hashes
+//! and their owners under every placement. A short Python program beside them, with its own XXH3, computes them
+//! anew; it also shows how to place keys from another language. A different scheme will be a different type.
 
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 

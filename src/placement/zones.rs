@@ -200,29 +200,50 @@ pub(super) fn deal(walk: &impl Walk, asked: usize, zones: &Zones) -> ZonedReplic
     }
     let mut nodes = Replicas::default();
     let mut zone_of = [UNKNOWN; INLINE_REPLICAS];
-    let mut first_round = 0;
-    for round in 0..asked {
-        // Nodes of this round that are still to come, one of no zone included.
-        let mut missing = zones.deep[round] + usize::from(walk.nodes() > zones.of.len());
-        let before = nodes.len;
+    // Nodes of a round that there may be, one of no zone included.
+    let beyond = usize::from(walk.nodes() > zones.of.len());
+
+    // One node of each zone. A bit for each zone modulo 64 says which had their turn, all of it up to 63 zones.
+    let (mut had, exact) = (0_u64, zones.names.len() < 64);
+    let wanted = asked.min(zones.deep[0] + beyond);
+    // A node that comes again is in a zone that has had its turn: no need to know it.
+    if wanted > 0 {
         let mut visit = |node| {
             let zone = zones.of(node);
-            let there = zone_of[..nodes.len].iter().filter(|&&other| other == zone).count();
-            if there == round && (round == 0 || !nodes.contains(&node)) {
+            let bit = 1 << (zone % 64);
+            if had & bit == 0 || !exact && !zone_of[..nodes.len].contains(&zone) {
+                had |= bit;
                 zone_of[nodes.len] = zone;
                 nodes.push(node);
-                missing = missing.saturating_sub(1);
             }
-            nodes.len < asked && missing > 0
+            nodes.len < wanted
         };
-        // A node that comes again is in a zone that has had its turn, or was chosen: no need to know it.
         if !walk.skim(&mut visit) {
             walk.walk(&mut visit);
         }
-        if round == 0 {
-            first_round = nodes.len;
+    }
+
+    let first_round = nodes.len;
+    for (round, &deep) in zones.deep.iter().enumerate().skip(1) {
+        let before = nodes.len;
+        let wanted = asked.min(before + deep + beyond);
+        if before == asked || wanted == before {
+            break;
         }
-        if nodes.len == asked || nodes.len == before {
+        let mut visit = |node| {
+            let zone = zones.of(node);
+            let there = zone_of[..nodes.len].iter().filter(|&&other| other == zone).count();
+            if there == round && !nodes.contains(&node) {
+                zone_of[nodes.len] = zone;
+                nodes.push(node);
+            }
+            nodes.len < wanted
+        };
+        // One that comes again was chosen, or its zone was.
+        if !walk.skim(&mut visit) {
+            walk.walk(&mut visit);
+        }
+        if nodes.len == before {
             break;
         }
     }

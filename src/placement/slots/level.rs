@@ -38,20 +38,8 @@ pub(super) fn level(owners: &mut [u16], nodes: &NodeList, was: &[Was], pins: &BT
     if rising.is_empty() && falling.is_empty() {
         return;
     }
-    let mut given = movable(owners, nodes.len(), pins);
-    scales.even_out(owners, &mut given, &rising, &able);
-    scales.even_out(owners, &mut given, &able, &falling);
-}
-
-/// The slots of each node that may move, in order.
-fn movable(owners: &[u16], nodes: usize, pins: &BTreeSet<u16>) -> Vec<Vec<u16>> {
-    let mut slots = vec![Vec::new(); nodes];
-    for (slot, &owner) in (0..=u16::MAX).zip(owners) {
-        if owner != NOBODY && !pins.contains(&slot) {
-            slots[usize::from(owner)].push(slot);
-        }
-    }
-    slots
+    scales.even_out(owners, pins, &rising, &able);
+    scales.even_out(owners, pins, &able, &falling);
 }
 
 /// What each node has and what it should have.
@@ -114,9 +102,18 @@ impl Scales {
     }
 
     /// Moves slots from some nodes to some others, as long as the two ends come closer to their shares.
-    fn even_out(&mut self, owners: &mut [u16], movable: &mut [Vec<u16>], to: &[usize], from: &[usize]) {
+    fn even_out(&mut self, owners: &mut [u16], pins: &BTreeSet<u16>, to: &[usize], from: &[usize]) {
+        let mut movable = vec![0_u32; self.weights.len()];
+        for &owner in &*owners {
+            movable[usize::from(owner)] += 1;
+        }
+        for &pin in pins {
+            movable[usize::from(owners[usize::from(pin)])] -= 1;
+        }
         let mut takers: BinaryHeap<_> = to.iter().map(|&node| self.lacking(node)).collect();
         let mut givers: BinaryHeap<_> = from.iter().map(|&node| self.wealthy(node)).collect();
+        // Who gets what a node gives, in order.
+        let mut given = vec![Vec::new(); self.weights.len()];
         while let (Some(&(lacks, _, taker)), Some(&(has, _, giver))) = (takers.peek(), givers.peek()) {
             // A node may be in both heaps, and what one says of it is old once the other has moved it. It then
             // has come closer to its share, so that nothing it should have been asked for is missed.
@@ -132,15 +129,30 @@ impl Scales {
             }
             // At a difference of one slot, a move would only swap the two.
             if lacks + has <= self.total {
-                return;
+                break;
             }
-            let Some(slot) = movable[giver].pop() else {
+            if movable[giver] == 0 {
                 givers.pop();
                 continue;
-            };
-            owners[usize::from(slot)] = number(taker);
+            }
+            movable[giver] -= 1;
+            given[giver].push(number(taker));
             self.missing[taker] -= self.total;
             self.missing[giver] += self.total;
+        }
+        let mut left: usize = given.iter().map(Vec::len).sum();
+        let mut given: Vec<_> = given.into_iter().map(Vec::into_iter).collect();
+        let pinned = |slot: usize| u16::try_from(slot).is_ok_and(|slot| pins.contains(&slot));
+        for (slot, owner) in owners.iter_mut().enumerate().rev() {
+            if left == 0 {
+                return;
+            }
+            if !pinned(slot)
+                && let Some(taker) = given[usize::from(*owner)].next()
+            {
+                *owner = taker;
+                left -= 1;
+            }
         }
     }
 }
