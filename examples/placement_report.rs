@@ -203,13 +203,16 @@ fn as_table(rows: &[Row]) -> String {
     );
     for Row { algorithm, nodes, vnodes, balance, added, removed } in rows {
         let vnodes = if *vnodes == 0 { "-".to_owned() } else { vnodes.to_string() };
-        let [a, b, c, d, e] = [balance.deviation(), added.moved, added.excess, removed.moved, removed.excess]
-            .map(|x| x * 100.0);
         let max = balance.max_over_mean();
-        let _ = writeln!(
+        let _ = write!(
             table,
-            "{algorithm:<12}{nodes:>6}{vnodes:>8}{max:>10.3}{a:>6.1} %{b:>9.3} %{c:>9.3} %{d:>9.3} %{e:>9.3} %"
+            "{algorithm:<12}{nodes:>6}{vnodes:>8}{max:>10.3}{:>6.1} %",
+            balance.deviation() * 100.0
         );
+        for share in [added.moved, added.excess, removed.moved, removed.excess] {
+            let _ = write!(table, "{:>9.3} %", share * 100.0);
+        }
+        table.push('\n');
     }
     table
 }

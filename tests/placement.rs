@@ -84,22 +84,24 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 type Nodes = Vec<(String, u32)>;
+type OfText = Box<dyn Fn(&str) -> KeyHash>;
 
 /// A placement of the file, and how it hashes text, if not as all do.
 struct Golden {
     name: String,
     placement: Box<dyn Placement>,
-    of_text: Option<Box<dyn Fn(&str) -> KeyHash>>,
+    of_text: Option<OfText>,
 }
 
 /// A placement as the file writes it; `None` where a feature is missing.
+#[allow(clippy::unnecessary_wraps, reason = "with all features there is always one")]
 fn parse(line: &str) -> Option<Golden> {
     let [kind, name, setting, nodes] = line.split('\t').collect::<Vec<_>>()[..] else {
         panic!("not a placement: {line}");
     };
     let setting: u32 = setting.parse().expect("a number");
     let list = || serde_json::from_str::<Nodes>(nodes).expect("a list of nodes");
-    let mut of_text: Option<Box<dyn Fn(&str) -> KeyHash>> = None;
+    let mut of_text: Option<OfText> = None;
     let placement: Box<dyn Placement> = match kind {
         "ring" => Box::new(Ring::builder().vnodes(setting).build(list()).expect("a ring")),
         "rendezvous" => Box::new(Rendezvous::new(list()).expect("nodes")),
