@@ -55,7 +55,7 @@
 //! | `dns` | `discover::dns`: nodes found through DNS |
 //! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |
-//! | `hashring` | a placement that agrees with the `hashring` crate |
+//! | `hashring`, `ketama` | placements that agree with the `hashring` crate, and with nginx and `pingora-ketama` |
 //! | `lru`, `moka` | caches from these crates behind the [`cache::Cache`] trait |
 //! | `disk`, `redis` | [`cache::tier`]: a cache on disk that survives restarts, and one that many nodes share |
 //!

@@ -133,6 +133,31 @@ fn hit_ratios_can_be_of_bytes() {
 }
 
 #[test]
+fn the_placement_report_keeps_what_the_placements_promise() {
+    let output = Command::new(binary("placement_report")).arg("--csv").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let rows = String::from_utf8(output.stdout).unwrap();
+    let mut lines = rows.lines();
+    let header = "algorithm,nodes,vnodes,max_over_mean,stddev,moved_on_add,excess_on_add,moved_on_remove,excess_on_remove";
+    assert_eq!(lines.next(), Some(header));
+    let mut algorithms = BTreeSet::new();
+    for line in lines {
+        let fields: Vec<_> = line.split(',').collect();
+        let (algorithm, figures) = (fields[0], fields[1..].iter().map(|field| field.parse::<f64>().unwrap()));
+        let [nodes, _, max, deviation, added, excess, removed, too] =
+            figures.collect::<Vec<_>>().try_into().unwrap();
+        algorithms.insert(algorithm);
+        assert!(algorithm == "maglev" || excess + too == 0.0, "{line}");
+        assert!(added > excess && added < 0.3 && removed > too && removed < 0.3 && deviation < 0.3, "{line}");
+        if algorithm == "ring" && fields[2] == "160" {
+            assert!(max <= if nodes > 100.0 { 1.35 } else { 1.25 }, "{line}");
+        }
+    }
+    let expected = ["hashring", "jump", "ketama", "maglev", "rendezvous", "ring", "slots"];
+    assert_eq!(algorithms.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn hit_ratio_says_what_is_wrong_with_its_input() {
     let packed = zstd::encode_all(little_endian(keys()).as_slice(), 0).unwrap();
     let folder = traces(

@@ -9,8 +9,10 @@ use std::{
 use ::hashring::DefaultHashBuilder;
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas,
-    points::{MAX_NODES, Point, Points},
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
+    nodes::MAX_NODES,
+    points::{Point, Points},
+    zones,
 };
 
 /// The most entries; see [`RingBuilder::max_points`](super::RingBuilder::max_points) for why there is such a
@@ -128,7 +130,7 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     }
 
     fn walk(&self, key: KeyHash, visit: &mut dyn FnMut(usize) -> bool) {
-        self.points.walk(key.get(), visit);
+        self.points.from(key.get()).walk(visit);
     }
 
     /// One more than the largest number of a node.
@@ -137,7 +139,17 @@ impl<S: Send + Sync> Placement for HashringPlacement<S> {
     }
 
     fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
-        self.points.replicas(key.get(), count)
+        self.points.from(key.get()).replicas(count)
+    }
+
+    fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+        zones::deal(&self.points.from(key.get()), count, zones)
+    }
+}
+
+impl<S: Send + Sync> Ranges for HashringPlacement<S> {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        self.points.ranges()
     }
 }
 
@@ -157,8 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// Unoptimised, a tenth of the keys has to do.
-    const KEYS: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    const KEYS: u64 = 1_000_000;
 
     /// Virtual nodes made by hand, as users of `hashring` do.
     fn entries(nodes: usize, copies: u32) -> impl Iterator<Item = ((String, u32), usize)> {

@@ -1,9 +1,13 @@
 //! What is placed: a key, its canonical bytes, and their hash.
 
+mod secret;
+
 use std::{borrow::Cow, fmt, net::IpAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+pub use self::secret::KeyHasher;
 
 /// Keeps structured keys apart from plain strings: the ASCII letters `buttress`, read as a big-endian number.
 const STRUCTURED: u64 = u64::from_be_bytes(*b"buttress");
@@ -30,7 +34,7 @@ mod tag {
 /// hash in every process, on every machine and in every version of this crate (see the [module docs](super)).
 ///
 /// The hash is public and has no secret: whoever may choose keys freely can aim them all at one node. Where
-/// that matters, make part of the key something the client cannot choose.
+/// that matters, hash with a [`KeyHasher`].
 ///
 /// ```
 /// use buttress::placement::KeyHash;
@@ -66,10 +70,7 @@ impl KeyHash {
     /// # Ok::<(), std::net::AddrParseError>(())
     /// ```
     pub fn from_ip(ip: IpAddr) -> Self {
-        let (encoding, len) = match ip.to_canonical() {
-            IpAddr::V4(v4) => tagged(tag::IPV4, &v4.octets()),
-            IpAddr::V6(v6) => tagged(tag::IPV6_PREFIX, &v6.octets()[..8]),
-        };
+        let (encoding, len) = address(ip);
         Self::structured(&encoding[..len])
     }
 
@@ -78,6 +79,27 @@ impl KeyHash {
     #[inline]
     pub const fn from_u64(hash: u64) -> Self {
         Self(hash)
+    }
+
+    /// An independent hash of the same key, for a second placement inside of what the first one chose.
+    ///
+    /// A shard of a [`SlotMap`](super::SlotMap) sees only hashes that begin alike: a ring among its replicas
+    /// would put nearly all of them on one node. Hashed once more they are even again. It is the first number of
+    /// `SplitMix64` with this hash as its seed.
+    ///
+    /// ```
+    /// use buttress::placement::{KeyHash, Placement, Ring, SlotMap};
+    ///
+    /// let shards = SlotMap::new([("shard-a", 1), ("shard-b", 1)])?;
+    /// let caches = Ring::new([("cache-a", 1), ("cache-b", 1)])?;
+    /// let key = KeyHash::of("user:42");
+    /// let (shard, cache) = (shards.locate(key), caches.locate(key.rehashed()));
+    /// # assert!(shard.is_some() && cache.is_some());
+    /// # Ok::<(), buttress::placement::PlacementError>(())
+    /// ```
+    #[must_use = "the hash itself stays as it is"]
+    pub const fn rehashed(self) -> Self {
+        Self(Sequence::new(self.0).draw())
     }
 
     /// The hash as a number.
@@ -94,6 +116,25 @@ impl KeyHash {
     #[inline]
     fn structured(encoding: &[u8]) -> Self {
         Self(xxh3_64_with_seed(encoding, STRUCTURED))
+    }
+}
+
+/// `SplitMix64` (Steele, Lea, Flood, 2014): numbers that a seed determines.
+pub(super) struct Sequence(u64);
+
+impl Sequence {
+    #[inline]
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    #[inline]
+    pub(super) const fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 }
 
@@ -190,14 +231,18 @@ impl KeyEncoder {
     }
 
     fn finish(&self) -> KeyHash {
+        match self.finished() {
+            [tag::BYTES, rest @ ..] => KeyHash::plain(rest.get(8..).unwrap_or_default()),
+            encoding => KeyHash::structured(encoding),
+        }
+    }
+
+    fn finished(&self) -> &[u8] {
         debug_assert!(
             self.missing == 0,
             "a shard key must encode exactly one value: put several into a tuple"
         );
-        match self.encoding() {
-            [tag::BYTES, rest @ ..] => KeyHash::plain(rest.get(8..).unwrap_or_default()),
-            encoding => KeyHash::structured(encoding),
-        }
+        self.encoding()
     }
 
     fn encoding(&self) -> &[u8] {
@@ -347,6 +392,14 @@ fn signed(n: i128) -> ([u8; 17], usize) {
     match i64::try_from(n) {
         Ok(small) => tagged(tag::NEGATIVE, &small.to_be_bytes()),
         Err(_) => tagged(tag::NEGATIVE_WIDE, &n.to_be_bytes()),
+    }
+}
+
+/// The encoding of a client address.
+fn address(ip: IpAddr) -> ([u8; 17], usize) {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => tagged(tag::IPV4, &v4.octets()),
+        IpAddr::V6(v6) => tagged(tag::IPV6_PREFIX, &v6.octets()[..8]),
     }
 }
 

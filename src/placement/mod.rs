@@ -5,10 +5,18 @@
 //! the next owner. Use it for caches spread over nodes, for sessions that should come back to the same
 //! server, for shards.
 //!
-//! | placement | lookup | weights | a node comes or goes | for |
+//! | placement | lookup | busiest of 100 / 1000 nodes | a node comes or goes | for |
 //! |---|---|---|---|---|
-//! | [`Ring`] | O(1) expected | yes | only its own keys move | the default |
-//! | `HashringPlacement` (feature `hashring`) | O(1) expected | as the caller arranges | only its own keys move | leaving the `hashring` crate |
+//! | [`Ring`] | O(1) expected | 1.21 / 1.25 of the mean | only its own keys move | the default: caches, sessions, nodes that come and go |
+//! | [`SlotMap`] | O(1), one load | 1.001 / 1.04 | by a plan, as few as can be | shards that hold data; the map is kept and handed out |
+//! | [`Rendezvous`] | O(nodes) | as chance has it | only its own keys move | up to some 30 nodes, and the evenest replicas |
+//! | [`Maglev`] | O(1), one load | 1.001 / 1.007 | some others move too: half as many / five times as many | traffic at a high rate that holds nothing |
+//! | [`JumpShards`] | O(1) expected, no memory | as chance has it | at the end only; only its own keys move | numbered shards |
+//! | `HashringPlacement` (feature `hashring`) | O(1) expected | as the ring | only its own keys move | leaving the `hashring` crate |
+//! | `KetamaPlacement` (feature `ketama`) | O(1) expected | as the ring | only its own keys move | standing beside nginx or `pingora-ketama` |
+//!
+//! All but jump take weights, which are absolute: a node's weight has no say in how keys are shared between others.
+//! `examples/placement_report.rs` prints these figures for your own numbers.
 //!
 //! ```
 //! use buttress::placement::{KeyHash, Placement, Ring};
@@ -29,33 +37,60 @@
 //! # Ok::<(), buttress::placement::PlacementError>(())
 //! ```
 //!
+//! # Before a change
+//!
+//! [`BalanceReport`] says how even a placement is, [`MovePlan`] which ranges of hashes would move from one to the
+//! next and how much that is between which nodes, and [`SlotMap::plan`] which slots. [`Placement::zoned_replicas`]
+//! spreads copies over [`Zones`], and says what is missing where there are too few.
+//!
 //! # What stays the same
 //!
 //! Placement is a promise about data at rest, so it does not change with versions of this crate, compilers or
 //! machines:
 //!
 //! - the encoding and the hash of a key, as documented at [`ShardKey`] and [`KeyHash::from_ip`];
-//! - the points of a [`Ring`] and who owns the space between them, as documented there.
+//! - who owns a key under each placement, as documented there.
 //!
-//! No floating-point number and no hash of the standard library takes part. Golden vectors in
-//! `tests/golden/placement.tsv` hold over ten thousand keys with their hashes and owners. A short Python
-//! program beside them, with its own XXH3, computes them anew; it also shows how to place keys from another
-//! language. A different scheme will be a different type.
+//! No floating-point number and no hash of the standard library takes part, but for `HashringPlacement`, which
+//! cannot do without. Golden vectors in `tests/golden/placement.tsv` hold over ten thousand keys with their hashes
+//! and their owners under every placement. A short Python program beside them, with its own XXH3, computes them
+//! anew; it also shows how to place keys from another language. A different scheme will be a different type.
 
 use std::{fmt::Debug, ops::Deref, sync::Arc};
 
+mod balance;
+mod jump;
 mod key;
+mod maglev;
+mod movement;
+mod nodes;
 mod points;
+mod rank;
+mod rendezvous;
 mod ring;
+mod slots;
+mod walk;
+mod zones;
 
 #[cfg(feature = "hashring")]
 mod hashring;
+#[cfg(feature = "ketama")]
+mod ketama;
 
 #[cfg(feature = "hashring")]
 pub use self::hashring::HashringPlacement;
+#[cfg(feature = "ketama")]
+pub use self::ketama::KetamaPlacement;
 pub use self::{
-    key::{KeyEncoder, KeyHash, ShardKey},
+    balance::{BalanceReport, NodeShare},
+    jump::JumpShards,
+    key::{KeyEncoder, KeyHash, KeyHasher, ShardKey},
+    maglev::Maglev,
+    movement::{MovePlan, Movement, PairMove, RangeMove, Ranges},
+    rendezvous::Rendezvous,
     ring::{Ring, RingBuilder},
+    slots::{SlotMap, SlotMove, SlotPlan},
+    zones::{Shortfall, ZonedReplicas, Zones},
 };
 
 /// Says which node of a list owns a key.
@@ -106,6 +141,22 @@ pub trait Placement: Send + Sync + Debug {
         }
         replicas
     }
+
+    /// The first `count` distinct nodes when zones take turns: the first node of each zone in the order of the
+    /// [`walk`](Self::walk), then the second of each, and so on.
+    ///
+    /// So no zone has two copies before every other has one, and the owner is still the first. Asking for one
+    /// more appends one and changes none. If there are fewer nodes or fewer zones than copies, the
+    /// [`shortfall`](ZonedReplicas::shortfall) says so. Up to 8 nodes take no allocation.
+    fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+        zones::deal(&zones::From(self, key), count, zones)
+    }
+
+    /// The id and the weight of the node at a position, where the placement knows them.
+    fn node(&self, position: usize) -> Option<(&str, u32)> {
+        let _ = position;
+        None
+    }
 }
 
 macro_rules! pointer_placement {
@@ -125,6 +176,14 @@ macro_rules! pointer_placement {
 
             fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
                 (**self).replicas(key, count)
+            }
+
+            fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+                (**self).zoned_replicas(key, count, zones)
+            }
+
+            fn node(&self, position: usize) -> Option<(&str, u32)> {
+                (**self).node(position)
             }
         }
     )*};
@@ -221,6 +280,44 @@ pub enum PlacementError {
         points: u64,
         /// Points allowed.
         max: usize,
+    },
+    /// The size of a table is not a prime, or too large.
+    #[error("a table of {size} entries cannot be: take a prime up to 16777216, such as 65537 or 655373")]
+    TableSize {
+        /// The size asked for.
+        size: u32,
+    },
+    /// The number of slots is not a power of two, or is not that of the other map.
+    #[error("{slots} slots do not fit: a map has a power of two from 2 to 65536, the same for ever")]
+    SlotCount {
+        /// The number of slots.
+        slots: usize,
+    },
+    /// There is no such slot.
+    #[error("there is no slot {slot}")]
+    UnknownSlot {
+        /// The number of the slot.
+        slot: u16,
+    },
+    /// No node of the list has this id or position.
+    #[error("there is no node {id:?} in the list")]
+    UnknownNode {
+        /// The id or position.
+        id: String,
+    },
+    /// A plan was made for another map.
+    #[error("slot {slot} is not where the plan has it: make a new plan from the map as it is")]
+    StalePlan {
+        /// A slot that shows it.
+        slot: u16,
+    },
+    /// Shards cannot grow or shrink by so many.
+    #[error("{count} shards cannot change by {change}: there may be from 0 to 4294967295")]
+    ShardCount {
+        /// Shards that there are.
+        count: u32,
+        /// By how much their number was to change.
+        change: i64,
     },
 }
 

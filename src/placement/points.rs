@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 mod merge;
 
 pub(super) use self::merge::Change;
-use super::{INLINE_REPLICAS, Replicas};
+use super::walk::Owners;
 
 /// Points that a lookup compares without branching, and copies of the largest hash that end the list, so that
 /// it may.
@@ -18,15 +18,6 @@ const WINDOW: usize = 4;
 /// Buckets with more points than this are sorted by the standard library. Chance puts 1.5 at most into one, so
 /// that this takes ids chosen to that end.
 const CROWDED: usize = 24;
-
-/// Nodes that a walk remembers in a list, before it allocates a set of bits.
-const FEW: usize = 16;
-
-/// Marks a node whose points a merge leaves out.
-pub(super) const GONE: u16 = u16::MAX;
-
-/// The most nodes that can own points. One number less than there are, for [`GONE`].
-pub(super) const MAX_NODES: usize = u16::MAX as usize;
 
 /// A place on the circle and the node that owns what lies before it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +31,7 @@ pub(super) struct Point {
 pub(super) struct Points {
     /// Sorted, then `WINDOW` times the largest number.
     hashes: Vec<u64>,
-    /// Who owns `hashes[i]`. One longer than there are points: past the last one is the first.
+    /// Who owns `hashes[i]`. One longer than there are points, if there are any: past the last one is the first.
     owners: Vec<u16>,
     /// The first point at or after each bucket, then the number of points.
     starts: Vec<u32>,
@@ -100,13 +91,13 @@ impl Points {
         owning: usize,
     ) -> Self {
         hashes.extend([u64::MAX; WINDOW]);
-        owners.push(owners.first().copied().unwrap_or(GONE));
+        owners.extend(owners.first().copied());
         Self { hashes, owners, starts, shift, nodes, owning }
     }
 
     /// Number of points.
     pub(super) fn len(&self) -> usize {
-        self.owners.len() - 1
+        self.owners.len().saturating_sub(1)
     }
 
     /// Bytes on the heap.
@@ -118,64 +109,33 @@ impl Points {
     /// The node whose point is the first at or after `hash`.
     #[inline]
     pub(super) fn locate(&self, hash: u64) -> Option<usize> {
-        if self.len() == 0 {
-            return None;
-        }
-        Some(usize::from(self.owners[self.position(hash)]))
+        // What cannot be missing is asked for all the same, so that the usual path is free of panics.
+        let start = *self.starts.get(bucket(hash, self.shift))? as usize;
+        let below = below(self.hashes.get(start..start + WINDOW)?, hash);
+        let position = if below < WINDOW { start + below } else { return self.locate_in_crowd(hash) };
+        self.owners.get(position).map(|&node| usize::from(node))
     }
 
-    /// Visits each node once, in the order of the points from `hash` on. O(points) at worst.
-    ///
-    /// Generic, so that a short walk is not mostly indirect calls.
+    /// The same in a bucket that is larger than the window. Apart from it, so that the usual path has little to
+    /// save.
+    #[cold]
+    #[inline(never)]
+    fn locate_in_crowd(&self, hash: u64) -> Option<usize> {
+        self.owners.get(self.position(hash)).map(|&node| usize::from(node))
+    }
+
+    /// The owners of all points from `hash` on.
     #[inline]
-    pub(super) fn walk(&self, hash: u64, mut visit: impl FnMut(usize) -> bool) {
-        let mut seen = Seen::new(self.nodes);
-        for half in self.from(hash) {
-            for &node in half {
-                if seen.insert(node) && (!visit(usize::from(node)) || seen.len == self.owning) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The first so many nodes of the walk.
-    pub(super) fn replicas(&self, hash: u64, count: usize) -> Replicas {
-        let count = count.min(self.owning);
-        let mut replicas = Replicas::default();
-        if count > INLINE_REPLICAS {
-            self.walk(hash, |node| {
-                replicas.push(node);
-                replicas.len < count
-            });
-            return replicas;
-        }
-        if count == 0 {
-            return replicas;
-        }
-        // A small set remembers by itself which nodes it has, which saves a fifth of the time. The filter has
-        // a bit for each number modulo 64 and tells most nodes to be new.
-        let mut filter = 0_u64;
-        for half in self.from(hash) {
-            for &node in half {
-                let bit = 1 << (node % 64);
-                if filter & bit == 0 || !replicas.contains(&usize::from(node)) {
-                    filter |= bit;
-                    replicas.push(usize::from(node));
-                    if replicas.len == count {
-                        return replicas;
-                    }
-                }
-            }
-        }
-        replicas
-    }
-
-    /// The owners of all points from `hash` on: those up to the end of the list, then those before.
-    #[inline]
-    fn from(&self, hash: u64) -> [&[u16]; 2] {
+    pub(super) fn from(&self, hash: u64) -> Owners<'_> {
         let (before, after) = self.owners[..self.len()].split_at(self.position(hash));
-        [after, before]
+        Owners { halves: [after, before], nodes: self.nodes, owning: self.owning }
+    }
+
+    /// All places in order: the last one of each range and who owns it.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        // Past the last point, the first one owns what is left.
+        let owners = self.owners.iter().map(|&node| Some(usize::from(node)));
+        self.hashes.iter().copied().zip(owners.chain([None])).take(self.owners.len().max(1))
     }
 
     /// The first point at or after `hash`, or the number of points if there is none.
@@ -183,10 +143,7 @@ impl Points {
     fn position(&self, hash: u64) -> usize {
         let bucket = bucket(hash, self.shift);
         let start = self.starts[bucket] as usize;
-        // The points are sorted, so as many are below `hash` as come before it. Counting all of the window
-        // beats stopping early: where to stop is a coin toss that the processor would guess wrong.
-        let window = &self.hashes[start..start + WINDOW];
-        let below: usize = window.iter().map(|&point| usize::from(point < hash)).sum();
+        let below = below(&self.hashes[start..start + WINDOW], hash);
         if below < WINDOW {
             return start + below;
         }
@@ -217,6 +174,15 @@ fn index_size(points: usize) -> (u32, usize) {
 )]
 fn bucket(hash: u64, shift: u32) -> usize {
     (hash >> shift) as usize
+}
+
+/// How many points of a window are below a hash.
+///
+/// They are sorted, so as many come before it. Counting all of the window beats stopping early: where to stop is a
+/// coin toss that the processor would guess wrong.
+#[inline]
+fn below(window: &[u64], hash: u64) -> usize {
+    window.iter().map(|&point| usize::from(point < hash)).sum()
 }
 
 /// The index of sorted points.
@@ -264,52 +230,6 @@ fn sort_bucket(hashes: &mut [u64], owners: &mut [u16], tie: &impl Fn(u16, u16) -
 /// Sorts points by place, those in one place by `tie`. Stable.
 pub(super) fn sort_points(points: &mut [Point], tie: impl Fn(u16, u16) -> Ordering) {
     points.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| tie(a.node, b.node)));
-}
-
-/// Nodes that a walk has visited.
-struct Seen {
-    few: [u16; FEW],
-    len: usize,
-    /// One bit per node, once there are more than a few.
-    many: Vec<u64>,
-    nodes: usize,
-}
-
-impl Seen {
-    #[inline]
-    fn new(nodes: usize) -> Self {
-        Self { few: [0; FEW], len: 0, many: Vec::new(), nodes }
-    }
-
-    /// Adds a node; `false` if it was there.
-    #[inline]
-    fn insert(&mut self, node: u16) -> bool {
-        if self.len >= FEW {
-            return self.insert_in_many(node);
-        }
-        if self.few[..self.len].contains(&node) {
-            return false;
-        }
-        self.few[self.len] = node;
-        self.len += 1;
-        true
-    }
-
-    #[cold]
-    fn insert_in_many(&mut self, node: u16) -> bool {
-        if self.many.is_empty() {
-            self.many.resize(self.nodes.div_ceil(64), 0);
-            for node in self.few {
-                self.many[usize::from(node) / 64] |= 1 << (node % 64);
-            }
-        }
-        let word = &mut self.many[usize::from(node) / 64];
-        let bit = 1 << (node % 64);
-        let new = *word & bit == 0;
-        *word |= bit;
-        self.len += usize::from(new);
-        new
-    }
 }
 
 #[cfg(test)]
@@ -362,7 +282,7 @@ mod tests {
                 }
             }
             let mut walked = Vec::new();
-            circle.walk(hash, |node| {
+            circle.from(hash).walk(|node| {
                 walked.push(node);
                 true
             });

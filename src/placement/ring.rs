@@ -1,16 +1,13 @@
 //! A consistent-hash ring with virtual nodes and weights.
 
-use std::{
-    cmp::Ordering,
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-};
+use std::fmt;
 
 use super::{
-    KeyHash, Placement, PlacementError, Replicas,
+    KeyHash, Placement, PlacementError, Ranges, Replicas, ZonedReplicas, Zones,
     key::PointEncoder,
-    points::{Change, GONE, MAX_NODES, Point, Points, sort_points},
+    nodes::{NOBODY, NodeList, number},
+    points::{Change, Point, Points, sort_points},
+    zones,
 };
 
 /// Keeps the busiest of 100 nodes within a quarter of the mean, of 1000 nodes within about a third.
@@ -63,14 +60,8 @@ const LIMIT_POINTS: usize = 1 << 31;
 #[derive(Clone)]
 pub struct Ring {
     builder: RingBuilder,
-    nodes: Vec<Node>,
+    nodes: NodeList,
     points: Points,
-}
-
-#[derive(Clone, Debug)]
-struct Node {
-    id: Arc<str>,
-    weight: u32,
 }
 
 impl Ring {
@@ -101,9 +92,9 @@ impl Ring {
         &self,
         nodes: impl IntoIterator<Item = (I, u32)>,
     ) -> Result<Self, PlacementError> {
-        let nodes = self.builder.collect(nodes)?;
-        let new: HashMap<&str, usize> = nodes.iter().enumerate().map(|(i, node)| (&*node.id, i)).collect();
-        let moves: Vec<_> = self.nodes.iter().map(|node| new.get(&*node.id).copied()).collect();
+        let nodes = self.builder.check(NodeList::new(nodes)?)?;
+        let new = nodes.numbers();
+        let moves: Vec<_> = self.nodes.iter().map(|(id, _)| new.get(id).copied().map(usize::from)).collect();
         Ok(self.change(nodes, &moves))
     }
 
@@ -122,12 +113,7 @@ impl Ring {
     /// # Ok::<(), buttress::placement::PlacementError>(())
     /// ```
     pub fn with(&self, id: &str, weight: u32) -> Result<Self, PlacementError> {
-        let mut nodes = self.nodes.clone();
-        match self.position(id) {
-            Some(i) => nodes[i].weight = weight,
-            None => nodes.push(Node { id: id.into(), weight }),
-        }
-        self.builder.check(&nodes)?;
+        let nodes = self.builder.check(self.nodes.with(id, weight)?)?;
         Ok(self.change(nodes, &(0..self.nodes.len()).map(Some).collect::<Vec<_>>()))
     }
 
@@ -135,27 +121,25 @@ impl Ring {
     #[must_use = "the ring itself stays as it is"]
     pub fn without(&self, id: &str) -> Self {
         let Some(gone) = self.position(id) else { return self.clone() };
-        let mut nodes = self.nodes.clone();
-        nodes.remove(gone);
         let moves: Vec<_> = (0..self.nodes.len())
             .map(|i| if i == gone { None } else { Some(i - usize::from(i > gone)) })
             .collect();
-        self.change(nodes, &moves)
+        self.change(self.nodes.without(gone), &moves)
     }
 
     /// The nodes and their weights, as listed.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (&str, u32)> {
-        self.nodes.iter().map(|node| (&*node.id, node.weight))
+        self.nodes.iter()
     }
 
     /// The id of the node at a position.
     pub fn id(&self, position: usize) -> Option<&str> {
-        self.nodes.get(position).map(|node| &*node.id)
+        self.nodes.id(position)
     }
 
     /// Where a node stands in the list. O(nodes).
     pub fn position(&self, id: &str) -> Option<usize> {
-        self.nodes.iter().position(|node| &*node.id == id)
+        self.nodes.position(id)
     }
 
     /// Number of points on the circle.
@@ -169,29 +153,29 @@ impl Ring {
     }
 
     /// Derives a ring; `moves` has for each node of `self` its position in `nodes`.
-    fn change(&self, nodes: Vec<Node>, moves: &[Option<usize>]) -> Self {
+    fn change(&self, nodes: NodeList, moves: &[Option<usize>]) -> Self {
         let mut had = vec![0; nodes.len()];
-        let mut renumber = vec![GONE; self.nodes.len()];
+        let mut renumber = vec![NOBODY; self.nodes.len()];
         let mut dropped = Vec::new();
-        for (old, (node, &new)) in self.nodes.iter().zip(moves).enumerate() {
-            let keeps = new.map_or(0, |new| nodes[new].weight.min(node.weight));
-            self.builder.points_of(&node.id, keeps..node.weight, old, &mut dropped);
+        for (old, ((id, weight), &new)) in self.nodes.iter().zip(moves).enumerate() {
+            let keeps = new.and_then(|new| nodes.get(new)).map_or(0, |(_, new)| new.min(weight));
+            self.builder.points_of(id, keeps..weight, old, &mut dropped);
             if let Some(new) = new.filter(|_| keeps > 0) {
                 had[new] = keeps;
                 renumber[old] = number(new);
             }
         }
         let mut added = Vec::new();
-        for (new, node) in nodes.iter().enumerate() {
-            self.builder.points_of(&node.id, had[new]..node.weight, new, &mut added);
+        for (new, (id, weight)) in nodes.iter().enumerate() {
+            self.builder.points_of(id, had[new]..weight, new, &mut added);
         }
         if added.len() + dropped.len() >= self.points.len() {
             return self.builder.place(nodes);
         }
-        sort_points(&mut added, by_id(&nodes));
+        sort_points(&mut added, nodes.by_id());
         sort_points(&mut dropped, |a, b| a.cmp(&b));
-        let change = Change { renumber, added, dropped, nodes: nodes.len(), owning: owning(&nodes) };
-        let points = self.points.merge(&change, by_id(&nodes));
+        let change = Change { renumber, added, dropped, nodes: nodes.len(), owning: nodes.owning() };
+        let points = self.points.merge(&change, nodes.by_id());
         Self { builder: self.builder.clone(), nodes, points }
     }
 }
@@ -203,7 +187,7 @@ impl Placement for Ring {
     }
 
     fn walk(&self, key: KeyHash, visit: &mut dyn FnMut(usize) -> bool) {
-        self.points.walk(key.get(), visit);
+        self.points.from(key.get()).walk(visit);
     }
 
     fn len(&self) -> usize {
@@ -211,7 +195,21 @@ impl Placement for Ring {
     }
 
     fn replicas(&self, key: KeyHash, count: usize) -> Replicas {
-        self.points.replicas(key.get(), count)
+        self.points.from(key.get()).replicas(count)
+    }
+
+    fn zoned_replicas(&self, key: KeyHash, count: usize, zones: &Zones) -> ZonedReplicas {
+        zones::deal(&self.points.from(key.get()), count, zones)
+    }
+
+    fn node(&self, position: usize) -> Option<(&str, u32)> {
+        self.nodes.get(position)
+    }
+}
+
+impl Ranges for Ring {
+    fn ranges(&self) -> impl Iterator<Item = (u64, Option<usize>)> {
+        self.points.ranges()
     }
 }
 
@@ -273,51 +271,30 @@ impl RingBuilder {
         &self,
         nodes: impl IntoIterator<Item = (I, u32)>,
     ) -> Result<Ring, PlacementError> {
-        Ok(self.place(self.collect(nodes)?))
+        Ok(self.place(self.check(NodeList::new(nodes)?)?))
     }
 
-    /// Takes in a list that can be placed.
-    fn collect<I: AsRef<str>>(
-        &self,
-        nodes: impl IntoIterator<Item = (I, u32)>,
-    ) -> Result<Vec<Node>, PlacementError> {
-        // One more than allowed is enough to know that there are too many, of a list however long.
-        let nodes: Vec<_> = nodes
-            .into_iter()
-            .take(MAX_NODES + 1)
-            .map(|(id, weight)| Node { id: id.as_ref().into(), weight })
-            .collect();
-        self.check(&nodes)?;
-        let mut ids = HashSet::with_capacity(nodes.len());
-        match nodes.iter().find(|node| !ids.insert(&*node.id)) {
-            Some(twice) => Err(PlacementError::DuplicateId { id: twice.id.to_string() }),
-            None => Ok(nodes),
-        }
-    }
-
-    fn check(&self, nodes: &[Node]) -> Result<(), PlacementError> {
+    /// Lets a list through that can be placed.
+    fn check(&self, nodes: NodeList) -> Result<NodeList, PlacementError> {
         if self.vnodes == 0 {
             return Err(PlacementError::ZeroVnodes);
         }
-        if nodes.len() > MAX_NODES {
-            return Err(PlacementError::TooManyNodes { max: MAX_NODES });
-        }
         let points = nodes
             .iter()
-            .map(|node| u64::from(node.weight) * u64::from(self.vnodes))
+            .map(|(_, weight)| u64::from(weight) * u64::from(self.vnodes))
             .fold(0, u64::saturating_add);
         if points > self.max_points as u64 {
             return Err(PlacementError::TooManyPoints { points, max: self.max_points });
         }
-        Ok(())
+        Ok(nodes)
     }
 
-    fn place(&self, nodes: Vec<Node>) -> Ring {
+    fn place(&self, nodes: NodeList) -> Ring {
         let mut all = Vec::new();
-        for (i, node) in nodes.iter().enumerate() {
-            self.points_of(&node.id, 0..node.weight, i, &mut all);
+        for (i, (id, weight)) in nodes.iter().enumerate() {
+            self.points_of(id, 0..weight, i, &mut all);
         }
-        let points = Points::sort(&all, nodes.len(), owning(&nodes), by_id(&nodes));
+        let points = Points::sort(&all, nodes.len(), nodes.owning(), nodes.by_id());
         Ring { builder: self.clone(), nodes, points }
     }
 
@@ -332,19 +309,6 @@ impl RingBuilder {
         let numbers = u64::from(weight.start) * vnodes..u64::from(weight.end) * vnodes;
         to.extend(numbers.map(|i| Point { hash: encoder.hash(i) & self.mask, node }));
     }
-}
-
-fn number(position: usize) -> u16 {
-    u16::try_from(position).expect("a list of nodes is checked to be shorter than 2^16")
-}
-
-/// Orders nodes whose points coincide.
-fn by_id(nodes: &[Node]) -> impl Fn(u16, u16) -> Ordering {
-    |a, b| nodes[usize::from(a)].id.cmp(&nodes[usize::from(b)].id)
-}
-
-fn owning(nodes: &[Node]) -> usize {
-    nodes.iter().filter(|node| node.weight > 0).count()
 }
 
 #[cfg(test)]

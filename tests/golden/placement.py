@@ -10,6 +10,7 @@ A changed line in that file means that data would move: such a change is a new s
 import ipaddress
 import json
 import sys
+import zlib
 from bisect import bisect_left
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def u32(data, at):
 
 def u64(data, at):
     return int.from_bytes(data[at : at + 8], "little")
+
+
+def rotl(n, by):
+    return (n << by | n >> 64 - by) & M64
 
 
 def fold(a, b):
@@ -165,39 +170,43 @@ def key_hash(key):
     return xxh3_64(encoding[9:]) if encoding[0] == 1 else xxh3_64(encoding, STRUCTURED)
 
 
-# --- The ring -----------------------------------------------------------------------------------------------------------
+# --- SipHash, for keys with a secret, and for the hashring crate -----------------------------------------------------
 
 
-class Ring:
-    def __init__(self, vnodes, nodes):
-        self.points = sorted(
-            (xxh3_64(b"\x09" + encode(name) + encode(i), STRUCTURED), name.encode())
-            for name, weight in nodes
-            for i in range(weight * vnodes)
-        )
+def siphash(rounds, secret, data):
+    k0, k1 = u64(secret, 0), u64(secret, 8)
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
 
-    def replicas(self, key, count):
-        at = bisect_left(self.points, (key, b""))
-        found = {}
-        for i in range(len(self.points)):
-            found[self.points[(at + i) % len(self.points)][1].decode()] = True
-            if len(found) == count:
-                break
-        return list(found)
+    def spin(count):
+        a, b, c, d = v
+        for _ in range(count):
+            a, c = a + b & M64, c + d & M64
+            b, d, a = rotl(b, 13) ^ a, rotl(d, 16) ^ c, rotl(a, 32)
+            a, c = a + d & M64, c + b & M64
+            d, b, c = rotl(d, 21) ^ a, rotl(b, 17) ^ c, rotl(c, 32)
+        v[:] = a, b, c, d
 
-
-# --- The vectors --------------------------------------------------------------------------------------------------------
-
-RINGS = {
-    "plain": (160, [(f"node-{i}", 1) for i in range(100)]),
-    "weighted": (40, [(f"10.0.0.{i}:8080", i % 6) for i in range(12)] + [("größe", 2), ("x" * 250, 1), ("", 1)]),
-    "few": (1, [("c", 1), ("a", 3), ("b", 1)]),
-}
+    data += bytes(7 - len(data) % 8) + bytes([len(data) & 255])
+    for at in range(0, len(data), 8):
+        v[3] ^= u64(data, at)
+        spin(rounds)
+        v[0] ^= u64(data, at)
+    v[2] ^= 255
+    spin(rounds + 2)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
-def numbers():
-    """SplitMix64, so that the vectors are the same under every Python."""
-    state = 42
+SECRET_OF_KEYS = bytes(range(16))
+
+
+def keyed_hash(key):
+    return siphash(1, SECRET_OF_KEYS, encode(key))
+
+
+# --- SplitMix64 ------------------------------------------------------------------------------------------------------
+
+
+def splitmix(state):
     while True:
         state = state + 0x9E3779B97F4A7C15 & M64
         z = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & M64
@@ -205,8 +214,243 @@ def numbers():
         yield z ^ (z >> 31)
 
 
+# --- The placements: what each says of a key's hash is a list of distinct names --------------------------------------
+
+
+def point(name, number):
+    return xxh3_64(b"\x09" + encode(name) + encode(number), STRUCTURED)
+
+
+def distinct(names, count):
+    found = {}
+    for name in names:
+        found[name] = True
+        if len(found) == count:
+            break
+    return list(found)
+
+
+class Points:
+    """Points on a circle, as pairs of a hash and a name."""
+
+    def __init__(self, points):
+        self.points = sorted(points, key=lambda point: (point[0], point[1].encode()))
+
+    def replicas(self, key, count):
+        at = bisect_left(self.points, key, key=lambda point: point[0])
+        return distinct((name for _, name in self.points[at:] + self.points[:at]), count)
+
+
+class Ring(Points):
+    def __init__(self, vnodes, nodes):
+        super().__init__((point(name, i), name) for name, weight in nodes for i in range(weight * vnodes))
+
+
+class Rendezvous:
+    ONE = 1 << 48
+
+    def __init__(self, _, nodes):
+        self.log = [self.log2(i) for i in range(257)]
+        self.seats = [(name, w, point(name, 0), point(name, 1) | 1) for name, w in nodes if w]
+        self.seats.sort(key=lambda seat: seat[0].encode())
+
+    @classmethod
+    def log2(cls, i):
+        """log2(1 + i / 256) in parts of ONE."""
+        y, log = (256 + i) << 55, 0
+        for _ in range(48 if i < 256 else 0):
+            y = y * y >> 63
+            log, y = log << 1 | y >> 64, y >> (y >> 64)
+        return log if i < 256 else cls.ONE
+
+    def cost(self, draw):
+        zeros = 64 - (draw | 1).bit_length()
+        mantissa = ((draw | 1) << zeros << 1) & M64
+        at, rest = mantissa >> 56, mantissa << 8 & M64
+        return (zeros + 1) * self.ONE - self.log[at] - ((self.log[at + 1] - self.log[at]) * rest >> 64)
+
+    def replicas(self, key, count):
+        def score(seat):
+            _, weight, mask, factor = seat
+            draw = fold(key ^ mask, factor)
+            # Costs per weight, compared as fractions of one denominator.
+            return self.cost(draw) * common // weight, -draw
+
+        common = 1
+        for weight in {seat[1] for seat in self.seats}:
+            common *= weight
+        return [seat[0] for seat in sorted(self.seats, key=score)[:count]]
+
+
+class Slots:
+    """Slots after a history of lists of nodes. `which` are the owners, by name."""
+
+    def __init__(self, slots, history):
+        self.bits = slots.bit_length() - 1
+        self.which, before = [None] * slots, {}
+        for nodes in history:
+            self.level(dict(nodes), before)
+            before = dict(nodes)
+        self.others = Rendezvous(None, history[-1])
+
+    def level(self, weights, before):
+        total, slots = sum(weights.values()), len(self.which)
+        which = [name if weights.get(name) else None for name in self.which]
+        missing = {name: slots * weight - which.count(name) * total for name, weight in weights.items()}
+        able = sorted((name for name in weights if weights[name]), key=str.encode)
+
+        def give(slot, name):
+            if which[slot] is not None:
+                missing[which[slot]] += total
+            which[slot] = name
+            missing[name] -= total
+
+        def even_out(takers, givers):
+            movable = {name: [s for s in range(slots) if which[s] == name] for name in givers}
+            while True:
+                givers = [name for name in givers if movable[name]]
+                if not takers or not givers:
+                    return
+                taker, giver = max(takers, key=missing.get), min(givers, key=missing.get)
+                if missing[taker] - missing[giver] <= total:
+                    return
+                give(movable[giver].pop(), taker)
+
+        for slot in range(slots):
+            if which[slot] is None and able:
+                give(slot, max(able, key=missing.get))
+        even_out([name for name in able if weights[name] > before.get(name, 0)], able)
+        even_out(able, [name for name in able if weights[name] < before.get(name, 0)])
+        self.which = which
+
+    def replicas(self, key, count):
+        slot = key >> 64 - self.bits
+        others = self.others.replicas(key_hash(slot), count)
+        return distinct([self.which[slot], *others], count)
+
+
+class Maglev:
+    def __init__(self, size, nodes):
+        nodes = sorted(((name, weight) for name, weight in nodes if weight), key=lambda node: node[0].encode())
+        most = max(weight for _, weight in nodes)
+        entries = [self.permutation(name, size) for name, _ in nodes]
+        self.table, left, taken, r = [None] * size, size, [0] * len(nodes), 0
+        while left:
+            r += 1
+            for i, (name, weight) in enumerate(nodes):
+                if left and taken[i] < -(-r * weight // most):
+                    entry = next(entry for entry in entries[i] if self.table[entry] is None)
+                    self.table[entry] = name
+                    taken[i] += 1
+                    left -= 1
+
+    @staticmethod
+    def permutation(name, size):
+        at, step = point(name, 0) % size, 1 + point(name, 1) % (size - 1)
+        while True:
+            yield at
+            at = (at + step) % size
+
+    def replicas(self, key, count):
+        at = key * len(self.table) >> 64
+        return distinct(self.table[at:] + self.table[:at], count)
+
+
+class Jump:
+    """`nodes` are only there to be counted; their positions are the numbers of the shards."""
+
+    def __init__(self, _, nodes):
+        self.names = [name for name, _ in nodes]
+
+    def shard(self, key):
+        """JumpBackHash: the highest level on which the key jumps, and there the first jump that is not too far."""
+        last = len(self.names) - 1
+        random = splitmix(key)
+        first = next(random)
+        jumps = (first ^ first >> 32) & (1 << last.bit_length()) - 1
+        while jumps:
+            level = 1 << jumps.bit_length() - 1
+            half = first >> 32 if jumps.bit_count() % 2 else first
+            shard = level + (half & level - 1)
+            while shard >= level:
+                if shard <= last:
+                    return shard
+                both = next(random)
+                shard = both & 2 * level - 1
+                if level <= shard <= last:
+                    return shard
+                if shard > last:
+                    shard = both >> 32 & 2 * level - 1
+            jumps ^= level
+        return 0
+
+    def replicas(self, key, count):
+        # Enough draws for a few; the crate has a bound and then goes on in order.
+        random = splitmix(key)
+        shards = distinct((self.shard(key if i == 0 else next(random)) for i in range(1000)), count)
+        return [self.names[shard] for shard in shards]
+
+
+class Ketama(Points):
+    def __init__(self, _, nodes):
+        points = {}
+        for name, weight in sorted(nodes, key=lambda node: node[0].encode()):
+            host, colon, port = name.rpartition(":")
+            if not colon or not all(byte in "0123456789" for byte in port):
+                host, port = name, ""
+            last = 0
+            for _ in range(160 * weight):
+                last = zlib.crc32(host.encode() + b"\0" + port.encode() + last.to_bytes(4, "little"))
+                points.setdefault(last << 32, name)
+        super().__init__(points.items())
+
+    @staticmethod
+    def key(text):
+        return zlib.crc32(text.encode()) << 32
+
+
+class Hashring(Points):
+    """Entries `(name, copy)`, a `String` and a `u32`, as `std::hash::Hash` feeds them to SipHash-2-4."""
+
+    def __init__(self, copies, nodes):
+        super().__init__(
+            (siphash(2, bytes(16), name.encode() + b"\xff" + i.to_bytes(4, "little")), name)
+            for name, weight in nodes
+            for i in range(weight * copies)
+        )
+
+    @staticmethod
+    def key(text):
+        return siphash(2, bytes(16), text.encode() + b"\xff")
+
+
+# --- The vectors --------------------------------------------------------------------------------------------------------
+
+PLAIN = [(f"node-{i}", 1) for i in range(100)]
+WEIGHTED = [(f"10.0.0.{i}:8080", i % 6) for i in range(12)] + [("größe", 2), ("x" * 250, 1), ("", 1)]
+GROWN = [(name, 3 if name == "node-7" else 1) for name, _ in PLAIN[5:]] + [("größe", 2), ("drained", 0)]
+SHRUNK = [(name, weight if name != "node-7" else 1) for name, weight in reversed(GROWN[:-2])]
+
+# Name, placement, its setting, its nodes.
+PLACEMENTS = [
+    ("plain", Ring, 160, PLAIN),
+    ("weighted", Ring, 40, WEIGHTED),
+    ("few", Ring, 1, [("c", 1), ("a", 3), ("b", 1)]),
+    ("rendezvous", Rendezvous, 0, PLAIN[:30]),
+    ("rendezvous-weighted", Rendezvous, 0, WEIGHTED),
+    ("slots", Slots, 1 << 14, [PLAIN]),
+    ("slots-moved", Slots, 1 << 12, [PLAIN, GROWN, SHRUNK, WEIGHTED]),
+    ("maglev", Maglev, 65537, PLAIN),
+    ("maglev-weighted", Maglev, 1009, WEIGHTED),
+    ("jump", Jump, 0, PLAIN),
+    ("jump-few", Jump, 0, PLAIN[:5]),
+    ("ketama", Ketama, 0, WEIGHTED),
+    ("hashring", Hashring, 40, PLAIN[:20]),
+]
+
+
 def keys():
-    random = numbers()
+    random = splitmix(42)
     yield from ("", "a", "user:42", "größe", "日本語", "🦀", 0, 1, -1)
     for bits in (8, 16, 31, 32, 53, 63, 64, 65, 127):
         for n in (1 << bits, (1 << bits) - 1, -(1 << bits), -(1 << bits) - 1):
@@ -236,16 +480,24 @@ def keys():
 
 
 def lines():
-    yield "# Keys, their hashes and their first two owners on some rings. Written by placement.py; see there."
-    rings = []
-    for name, (vnodes, nodes) in RINGS.items():
-        yield "\t".join(["ring", name, str(vnodes), json.dumps(nodes, ensure_ascii=False)])
-        rings.append((Ring(vnodes, nodes), {node: i for i, (node, _) in enumerate(nodes)}))
-    yield "\t".join(["key", "hash", *RINGS])
+    yield "# Keys, their hashes and their first two owners under some placements. Written by placement.py; see there."
+    placements = []
+    for name, kind, setting, nodes in PLACEMENTS:
+        yield "\t".join([kind.__name__.lower(), name, str(setting), json.dumps(nodes, ensure_ascii=False)])
+        listed = nodes[-1] if kind is Slots else nodes
+        placements.append((kind(setting, nodes), {node: i for i, (node, _) in enumerate(listed)}))
+    yield "\t".join(["key", "hash", "keyed", "rehashed", *(name for name, *_ in PLACEMENTS)])
     for key in keys():
         h = key_hash(key)
-        owners = [",".join(str(index[n]) for n in ring.replicas(h, 2)) for ring, index in rings]
-        yield "\t".join([json.dumps(key, ensure_ascii=False, separators=(",", ":")), f"{h:016x}", *owners])
+        owners = []
+        for placement, index in placements:
+            own = getattr(placement, "key", None)
+            if own and not isinstance(key, str):
+                owners.append("-")
+                continue
+            owners.append(",".join(str(index[n]) for n in placement.replicas(own(key) if own else h, 2)))
+        hashes = [f"{n:016x}" for n in (h, keyed_hash(key), next(splitmix(h)))]
+        yield "\t".join([json.dumps(key, ensure_ascii=False, separators=(",", ":")), *hashes, *owners])
 
 
 def main():
@@ -255,6 +507,8 @@ def main():
         (b"user:42", 0, 0x9FC1E605FA7174AA),
     ]:
         assert xxh3_64(data, seed) == expected, data
+    # From the paper.
+    assert siphash(2, bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5
     text = "".join(line + "\n" for line in lines())
     if sys.argv[1:] == ["--write"]:
         FILE.write_text(text, encoding="utf-8")
@@ -262,7 +516,7 @@ def main():
         sys.exit(__doc__)
     elif FILE.read_text(encoding="utf-8") != text:
         sys.exit(f"{FILE.name} does not hold what the scheme says")
-    print(f"{FILE.name}: {len(text.splitlines()) - len(RINGS) - 2} keys agree")
+    print(f"{FILE.name}: {len(text.splitlines()) - len(PLACEMENTS) - 2} keys agree")
 
 
 if __name__ == "__main__":

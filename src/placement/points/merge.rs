@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::{GONE, Point, Points, WINDOW, bucket, index, index_size};
+use super::{Point, Points, WINDOW, bucket, index, index_size};
+use crate::placement::nodes::NOBODY;
 
 /// What changes from one list of nodes to the next.
 pub(in crate::placement) struct Change {
-    /// For each old node its new number; [`GONE`] if it owns nothing any more.
+    /// For each old node its new number; [`NOBODY`] if it owns nothing any more.
     pub(in crate::placement) renumber: Vec<u16>,
     /// Points with new numbers, sorted, ties too.
     pub(in crate::placement) added: Vec<Point>,
@@ -66,7 +67,7 @@ impl Points {
             // Among points in the same place, past those of nodes that come first.
             while at < self.len() && self.hashes[at] == hash {
                 let other = change.renumber[usize::from(self.owners[at])];
-                if other != GONE && tie(other, node) != Ordering::Less {
+                if other != NOBODY && tie(other, node) != Ordering::Less {
                     break;
                 }
                 at += 1;

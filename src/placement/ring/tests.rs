@@ -6,7 +6,7 @@ use super::*;
 
 /// Every point of a ring with the id of its owner.
 fn table(ring: &Ring) -> Vec<(u64, &str)> {
-    ring.points.iter().map(|(hash, node)| (hash, &*ring.nodes[usize::from(node)].id)).collect()
+    ring.points.iter().map(|(hash, node)| (hash, ring.id(node.into()).unwrap())).collect()
 }
 
 fn owner(ring: &Ring, key: u64) -> Option<&str> {
