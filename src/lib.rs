@@ -12,6 +12,7 @@
 //! | [`placement`] | says which node owns a key, the same on every machine and for ever |
 //! | `route` (feature `http`) | says which service a request is for: by host, path, method and headers |
 //! | `forward` (features `http`, `tcp`) | what a proxy must pass on, what it must not, and who the client is |
+//! | `cdn` (feature `cdn`) | answers from a shared HTTP cache, as far as RFC 9111 allows it; purge, stale serving |
 //! | `sticky` (feature `signed`) | keeps each client with the node that knows it |
 //! | [`cache`] | one trait for caches, with adapters for those that people have |
 //!
@@ -53,6 +54,7 @@
 //! | `tls` | servers behind `forward::Upstream` over https, with rustls |
 //! | `grpc` | `health::GrpcCheck`: a health check by gRPC |
 //! | `dns` | `discover::dns`: nodes found through DNS |
+//! | `cdn` | `cdn`: a shared HTTP cache as a layer; with `disk` it survives restarts, with `redis` purges reach all nodes |
 //! | `signed` | `sticky`: clients pinned to nodes, by signed cookies or by the application's own |
 //! | `serde` | node ids and admin states in configuration files |
 //! | `hashring`, `ketama` | placements that agree with the `hashring` crate, and with nginx and `pingora-ketama` |
@@ -90,6 +92,6 @@ mod sync;
 pub mod time;
 
 /// The README's code compiles and runs.
-#[cfg(all(doctest, feature = "proxy", feature = "signed"))]
+#[cfg(all(doctest, feature = "cdn", feature = "proxy", feature = "signed"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
