@@ -150,11 +150,9 @@ const SKIM: usize = 64;
 /// A walk that can be begun again.
 pub(super) trait Walk {
     fn walk(&self, visit: impl FnMut(usize) -> bool);
-    /// Goes ahead of the walk, where that is quicker: visits nodes in its order, some of them again and again.
-    /// Whether `visit` has enough.
-    fn skim(&self, visit: impl FnMut(usize) -> bool) -> bool {
-        let _ = visit;
-        false
+    /// The first entries of the table that is walked, if there is one: the same order, with repetitions.
+    fn head(&self) -> [&[u16]; 2] {
+        [&[], &[]]
     }
     /// Number of nodes in the list.
     fn nodes(&self) -> usize;
@@ -167,9 +165,10 @@ impl Walk for Owners<'_> {
     }
 
     #[inline]
-    fn skim(&self, mut visit: impl FnMut(usize) -> bool) -> bool {
+    fn head(&self) -> [&[u16]; 2] {
         let [after, before] = self.halves;
-        after.iter().chain(before).take(SKIM).any(|&node| !visit(usize::from(node)))
+        let first = &after[..after.len().min(SKIM)];
+        [first, &before[..before.len().min(SKIM - first.len())]]
     }
 
     fn nodes(&self) -> usize {
@@ -198,32 +197,51 @@ pub(super) fn deal(walk: &impl Walk, asked: usize, zones: &Zones) -> ZonedReplic
     if asked > INLINE_REPLICAS {
         return deal_all(walk, asked, zones);
     }
-    let mut nodes = Replicas::default();
-    let mut zone_of = [UNKNOWN; INLINE_REPLICAS];
     // Nodes of a round that there may be, one of no zone included.
     let beyond = usize::from(walk.nodes() > zones.of.len());
+    let wanted = asked.min(zones.deep[0] + beyond);
 
     // One node of each zone. A bit for each zone modulo 64 says which had their turn, all of it up to 63 zones.
+    let mut nodes = Replicas::default();
+    let mut zone_of = [UNKNOWN; INLINE_REPLICAS];
     let (mut had, exact) = (0_u64, zones.names.len() < 64);
-    let wanted = asked.min(zones.deep[0] + beyond);
-    // A node that comes again is in a zone that has had its turn: no need to know it.
-    if wanted > 0 {
-        let mut visit = |node| {
-            let zone = zones.of(node);
+    'head: for half in walk.head() {
+        for &node in half {
+            if nodes.len == wanted {
+                break 'head;
+            }
+            // A node that comes again is in a zone that has had its turn: no need to know it.
+            let zone = zones.of(usize::from(node));
             let bit = 1 << (zone % 64);
             if had & bit == 0 || !exact && !zone_of[..nodes.len].contains(&zone) {
                 had |= bit;
                 zone_of[nodes.len] = zone;
+                nodes.push(usize::from(node));
+            }
+        }
+    }
+    if nodes.len < wanted {
+        walk.walk(|node| {
+            let zone = zones.of(node);
+            if !zone_of[..nodes.len].contains(&zone) {
+                zone_of[nodes.len] = zone;
                 nodes.push(node);
             }
             nodes.len < wanted
-        };
-        if !walk.skim(&mut visit) {
-            walk.walk(&mut visit);
-        }
+        });
     }
-
     let first_round = nodes.len;
+    if first_round == asked {
+        ZonedReplicas { nodes, zones: first_round, asked }
+    } else {
+        deal_more(walk, nodes, asked, zones)
+    }
+}
+
+/// Further rounds, for sets that have more nodes than there are zones.
+fn deal_more(walk: &impl Walk, mut nodes: Replicas, asked: usize, zones: &Zones) -> ZonedReplicas {
+    let first_round = nodes.len;
+    let beyond = usize::from(walk.nodes() > zones.of.len());
     for (round, &deep) in zones.deep.iter().enumerate().skip(1) {
         let before = nodes.len;
         let wanted = asked.min(before + deep + beyond);
@@ -232,16 +250,15 @@ pub(super) fn deal(walk: &impl Walk, asked: usize, zones: &Zones) -> ZonedReplic
         }
         let mut visit = |node| {
             let zone = zones.of(node);
-            let there = zone_of[..nodes.len].iter().filter(|&&other| other == zone).count();
+            let there = nodes.iter().filter(|&&other| zones.of(other) == zone).count();
             if there == round && !nodes.contains(&node) {
-                zone_of[nodes.len] = zone;
                 nodes.push(node);
             }
             nodes.len < wanted
         };
         // One that comes again was chosen, or its zone was.
-        if !walk.skim(&mut visit) {
-            walk.walk(&mut visit);
+        if walk.head().into_iter().flatten().all(|&node| visit(usize::from(node))) {
+            walk.walk(visit);
         }
         if nodes.len == before {
             break;

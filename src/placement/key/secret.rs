@@ -13,7 +13,7 @@ use super::{KeyEncoder, KeyHash, ShardKey, address};
 /// It does not help against many requests for the same key.
 ///
 /// The hash is SipHash-1-3 (Aumasson, Bernstein, 2012) of the key's [encoding](ShardKey), strings included; some
-/// 20 ns more than [`KeyHash::of`].
+/// 30 ns more than [`KeyHash::of`].
 ///
 /// ```
 /// use buttress::placement::{KeyHash, KeyHasher, Placement, Ring};
