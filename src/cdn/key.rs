@@ -179,14 +179,14 @@ impl CacheKey {
             return Err(Unkeyed::TooLong);
         }
         let is_ambiguous = hosts.next().is_some()
-            || !name.iter().all(|byte| is_of_host(*byte))
+            || !name.iter().all(|byte| OF_HOST[usize::from(*byte)])
             // An origin may believe either.
             || host.is_some_and(|host| !is_same_host(host, name, scheme));
         if is_ambiguous {
             return Err(Unkeyed::Host);
         }
         let mut bytes = Vec::with_capacity(length);
-        bytes.extend(scheme.bytes().map(|byte| byte.to_ascii_lowercase()));
+        push_lower(&mut bytes, scheme.as_bytes());
         bytes.extend_from_slice(b"://");
         push_authority(&mut bytes, name, scheme);
         let start = bytes.len();
@@ -209,9 +209,9 @@ impl CacheKey {
         }
         let mut is_treacherous = false;
         for name in headers.keys() {
+            is_treacherous |= *name == FORWARDED;
             let name = name.as_str();
             is_treacherous |= name.starts_with("x-") && TREACHEROUS.contains(&name);
-            is_treacherous |= name == FORWARDED.as_str();
         }
         if is_treacherous {
             for name in TREACHEROUS.map(HeaderName::from_static) {
@@ -272,10 +272,21 @@ impl Draft {
     }
 }
 
-/// Whether a byte may be in a host with its port. A userinfo in front of it may not.
-fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
-}
+/// The bytes that may be in a host with its port. A userinfo in front of it may not.
+const OF_HOST: [bool; 256] = {
+    let signs = b"-._~:[]%!$&'()*+,;=";
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < signs.len() {
+        table[signs[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 fn is_same_host(a: &[u8], b: &[u8], scheme: &str) -> bool {
     a == b || without_port(a, scheme).eq_ignore_ascii_case(without_port(b, scheme))
@@ -288,7 +299,13 @@ fn without_port<'a>(authority: &'a [u8], scheme: &str) -> &'a [u8] {
 }
 
 fn push_authority(key: &mut Vec<u8>, authority: &[u8], scheme: &str) {
-    key.extend(without_port(authority, scheme).iter().map(u8::to_ascii_lowercase));
+    push_lower(key, without_port(authority, scheme));
+}
+
+fn push_lower(key: &mut Vec<u8>, text: &[u8]) {
+    let start = key.len();
+    key.extend_from_slice(text);
+    key[start..].make_ascii_lowercase();
 }
 
 fn push_line(key: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
