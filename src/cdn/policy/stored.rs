@@ -161,7 +161,7 @@ impl Stored {
 
     /// The age in seconds (RFC 9111, section 4.2.3).
     pub fn age(&self, now: Moment) -> u64 {
-        self.current_age(now).as_secs().min(delta::MOST)
+        in_seconds(self.current_age(now))
     }
 
     pub(super) fn current_age(&self, now: Moment) -> Duration {
@@ -172,6 +172,7 @@ impl Stored {
         self.current_age(now).saturating_sub(self.lifetime)
     }
 
+    #[cfg(test)]
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
         self.lifetime > self.current_age(now)
     }
@@ -183,8 +184,7 @@ impl Stored {
 
     /// For how many seconds the response is still fresh; negative since it is stale.
     pub fn ttl(&self, now: Moment) -> i64 {
-        let seconds =
-            |duration: Duration| i64::try_from(duration.as_secs().min(delta::MOST)).unwrap_or(i64::MAX);
+        let seconds = |duration| i64::try_from(in_seconds(duration)).unwrap_or(i64::MAX);
         seconds(self.lifetime).saturating_sub(seconds(self.current_age(now)))
     }
 
@@ -264,6 +264,11 @@ impl Stored {
             Restraint::NoCache => false,
         }
     }
+}
+
+/// Whole seconds, as they are told.
+pub(super) fn in_seconds(age: Duration) -> u64 {
+    age.as_secs().min(delta::MOST)
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
