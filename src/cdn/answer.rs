@@ -1,6 +1,6 @@
 //! Answers made of what is stored, or of what is on its way.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use http::{
     HeaderMap, HeaderName, Method, Response, StatusCode,
@@ -13,7 +13,7 @@ use super::{
     body::{Growing, Head},
     fill,
     handle::Shared,
-    policy::{CacheStatus, Moment, Precondition, RangeAnswer, Stored},
+    policy::{CacheStatus, Precondition, RangeAnswer, Stored},
     store::Object,
 };
 
@@ -177,7 +177,7 @@ fn respond((status, headers): (StatusCode, HeaderMap), body: Body) -> Response<B
 
 impl CacheStatus {
     /// From the cache.
-    pub(super) fn of_hit(stored: &Stored, now: Moment) -> Self {
+    pub(super) fn of_hit(stored: &Stored, now: Instant) -> Self {
         Self { hit: true, ttl: Some(stored.ttl(now)), ..Self::default() }
     }
 }

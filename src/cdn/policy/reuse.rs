@@ -1,10 +1,10 @@
 //! Whether a stored response may answer a request (RFC 9111, section 4).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{StatusCode, request};
 
-use super::{Moment, Policy, Stored, stored::in_seconds, terms::Restraint};
+use super::{Policy, Stored, stored::in_seconds, terms::Restraint};
 use crate::cdn::field::cache_control::{Delta, RequestDirectives};
 
 /// Whether a stored response may answer a request.
@@ -48,16 +48,16 @@ impl Policy {
     /// Whether a stored response that [selects](Stored::selects) the request may answer it now.
     ///
     /// Takes no memory if the request has neither `Cache-Control` nor `Pragma`.
-    pub fn reuse(&self, stored: &Stored, request: &request::Parts, now: Moment) -> Reuse {
-        self.decide(stored, request, now, true)
+    pub fn reuse(&self, stored: &Stored, request: &request::Parts, now: impl Into<Instant>) -> Reuse {
+        self.decide(stored, request, now.into(), true)
     }
 
     /// The same for a response that was softly purged: it counts as stale, even if it would be fresh.
-    pub fn reuse_purged(&self, stored: &Stored, request: &request::Parts, now: Moment) -> Reuse {
-        self.decide(stored, request, now, false)
+    pub fn reuse_purged(&self, stored: &Stored, request: &request::Parts, now: impl Into<Instant>) -> Reuse {
+        self.decide(stored, request, now.into(), false)
     }
 
-    fn decide(&self, stored: &Stored, request: &request::Parts, now: Moment, may_be_fresh: bool) -> Reuse {
+    fn decide(&self, stored: &Stored, request: &request::Parts, now: Instant, may_be_fresh: bool) -> Reuse {
         let asks = self.request_directives(request);
         // "The no-cache request directive indicates that the client prefers a stored response not be used to
         // satisfy the request without successful validation on the origin server" (section 5.2.1.4).
@@ -100,9 +100,10 @@ impl Policy {
         &self,
         stored: &Stored,
         request: &request::Parts,
-        now: Moment,
+        now: impl Into<Instant>,
         failure: Failure,
     ) -> Option<u64> {
+        let now = now.into();
         let asks = self.request_directives(request);
         // One failure is no better than another, and the newer one is true.
         if stored.restraint >= Restraint::Revalidate || asks.no_cache || stored.status.is_server_error() {
