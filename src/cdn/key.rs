@@ -179,7 +179,7 @@ impl CacheKey {
             return Err(Unkeyed::TooLong);
         }
         let is_ambiguous = hosts.next().is_some()
-            || !name.iter().all(|byte| OF_HOST[usize::from(*byte)])
+            || !name.iter().all(|byte| is_of_host(*byte))
             // An origin may believe either.
             || host.is_some_and(|host| !is_same_host(host, name, scheme));
         if is_ambiguous {
@@ -272,21 +272,12 @@ impl Draft {
     }
 }
 
-/// The bytes that may be in a host with its port. A userinfo in front of it may not.
-const OF_HOST: [bool; 256] = {
-    let signs = b"-._~:[]%!$&'()*+,;=";
-    let (mut table, mut byte) = ([false; 256], 0);
-    while byte < 128_u8 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < signs.len() {
-        table[signs[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
+/// Whether a byte may be in a host with its port. A userinfo in front of it may not.
+const fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$')
+        || matches!(byte, b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
 
 fn is_same_host(a: &[u8], b: &[u8], scheme: &str) -> bool {
     a == b || without_port(a, scheme).eq_ignore_ascii_case(without_port(b, scheme))
