@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::{
     Body,
-    answer::{Served, is_special},
+    answer::{Form, Served, is_special},
     body::{Growing, Head},
     fetch::{Asked, Fetched, send},
     fill::Reader,
@@ -182,9 +182,8 @@ impl Shared {
         let can_tell =
             |request: &request::Parts| growing.length.is_some() || !request.headers.contains_key(RANGE);
         if let Some(request) = request.filter(|request| is_special(&request.headers) && can_tell(request)) {
-            let age = growing.stored.age(self.now());
-            if let Some(served) = Served::new(&growing.stored, growing.length, request, age)
-                && served.head.0 != growing.stored.status()
+            if let Some(served) = Served::new(&growing.stored, growing.length, request)
+                && served.form != Form::Whole
             {
                 let body = match served.bytes {
                     None => Body::empty(),
@@ -193,7 +192,8 @@ impl Shared {
                         Body::filling(reader, Some(range.end - range.start))
                     }
                 };
-                return self.finish(served.head, body, status);
+                let age = growing.stored.age(self.now());
+                return self.serve(&growing.stored, &served.form, age, body, status);
             }
         }
         let mut response = Response::from_parts(head, Body::filling(reader, growing.length));

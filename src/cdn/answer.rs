@@ -1,6 +1,6 @@
 //! Answers made of what is stored, or of what is on its way.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use http::{
     HeaderMap, HeaderName, Method, Response, StatusCode,
@@ -13,7 +13,7 @@ use super::{
     body::{Growing, Head},
     fill,
     handle::Shared,
-    policy::{CacheStatus, Moment, Precondition, RangeAnswer, Stored},
+    policy::{CacheStatus, Precondition, RangeAnswer, Stored},
     store::Object,
 };
 
@@ -24,38 +24,48 @@ static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Which bytes a client gets, and behind which head.
 pub(super) struct Served {
-    pub(super) head: (StatusCode, HeaderMap),
+    pub(super) form: Form,
     /// None if there is no body.
     pub(super) bytes: Option<Range<u64>>,
 }
 
+/// Which head an answer has.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is stored.
+    Whole,
+    /// 206, from a representation of this length.
+    Part { range: Range<u64>, length: Option<u64> },
+    /// 304.
+    NotModified,
+    /// 416.
+    Unsatisfiable { length: u64 },
+}
+
 impl Served {
     /// What answers a request from a representation of this length, or `None` if that is needed and not known.
-    pub(super) fn new(
-        stored: &Stored,
-        length: Option<u64>,
-        request: &request::Parts,
-        age: u64,
-    ) -> Option<Self> {
+    pub(super) fn new(stored: &Stored, length: Option<u64>, request: &request::Parts) -> Option<Self> {
         if has_conditions(&request.headers) && stored.precondition(request) == Precondition::NotModified {
-            return Some(Self { head: stored.not_modified(age), bytes: None });
+            return Some(Self { form: Form::NotModified, bytes: None });
         }
         let is_part = request.method == Method::GET && request.headers.contains_key(RANGE);
         if !is_part {
             let whole = (request.method != Method::HEAD).then_some(0..length.unwrap_or(u64::MAX));
-            return Some(Self { head: stored.head(age), bytes: whole });
+            return Some(Self { form: Form::Whole, bytes: whole });
         }
         let Some(length) = length else {
             let range = stored.range_of_unknown(request)?;
-            return Some(Self { head: stored.part_head(&range, None, age), bytes: Some(range) });
+            return Some(Self::part(range, None));
         };
         Some(match stored.range(request, length) {
-            RangeAnswer::Whole => Self { head: stored.head(age), bytes: Some(0..length) },
-            RangeAnswer::Part(range) => {
-                Self { head: stored.part_head(&range, Some(length), age), bytes: Some(range) }
-            }
-            RangeAnswer::Unsatisfiable => Self { head: stored.unsatisfiable_head(length, age), bytes: None },
+            RangeAnswer::Whole => Self { form: Form::Whole, bytes: Some(0..length) },
+            RangeAnswer::Part(range) => Self::part(range, Some(length)),
+            RangeAnswer::Unsatisfiable => Self { form: Form::Unsatisfiable { length }, bytes: None },
         })
+    }
+
+    fn part(range: Range<u64>, length: Option<u64>) -> Self {
+        Self { form: Form::Part { range: range.clone(), length }, bytes: Some(range) }
     }
 }
 
@@ -68,20 +78,20 @@ impl Shared {
         age: u64,
         status: CacheStatus,
     ) -> Option<Response<Body>> {
-        let served = Served::new(object.stored(), object.length(), request, age)?;
+        let served = Served::new(object.stored(), object.length(), request)?;
         let body = match served.bytes {
             None => Body::empty(),
             Some(range) if range.end == u64::MAX => return None,
             Some(range) => Body::stored(object.read(range)?),
         };
         self.store.counters().bytes_saved.add(http_body::Body::size_hint(&body).lower());
-        Some(self.finish(served.head, body, status))
+        Some(self.serve(object.stored(), &served.form, age, body, status))
     }
 
     /// Whether all that a request asks for is here.
     #[allow(clippy::unused_self, reason = "reads like its neighbours")]
     pub(super) fn holds(&self, object: &Object, request: &request::Parts) -> bool {
-        let served = Served::new(object.stored(), object.length(), request, 0);
+        let served = Served::new(object.stored(), object.length(), request);
         served.is_some_and(|it| it.bytes.is_none_or(|bytes| object.missing(bytes).is_empty()))
     }
 
@@ -98,7 +108,7 @@ impl Shared {
         if is_part && growing.length.is_none() {
             return None;
         }
-        let served = Served::new(&growing.stored, growing.length, request, age)?;
+        let served = Served::new(&growing.stored, growing.length, request)?;
         let body = match served.bytes {
             None => Body::empty(),
             Some(range) => {
@@ -110,19 +120,36 @@ impl Shared {
                 Body::filling(reader, length)
             }
         };
-        Some(self.finish(served.head, body, status))
+        Some(self.serve(&growing.stored, &served.form, age, body, status))
+    }
+
+    /// Puts an answer together, behind the head of what is stored.
+    pub(super) fn serve(
+        &self,
+        stored: &Stored,
+        form: &Form,
+        age: u64,
+        body: Body,
+        told: CacheStatus,
+    ) -> Response<Body> {
+        let head = match (form, &self.name) {
+            (Form::Whole, Some(name)) => return respond(stored.head_with(age, told.value(name)), body),
+            (Form::Whole, None) => stored.head(age),
+            (Form::Part { range, length }, _) => stored.part_head(range, *length, age),
+            (Form::NotModified, _) => stored.not_modified(age),
+            (Form::Unsatisfiable { length }, _) => stored.unsatisfiable_head(*length, age),
+        };
+        self.finish(head, body, told)
     }
 
     /// Puts an answer together.
     pub(super) fn finish(
         &self,
-        (status, headers): (StatusCode, HeaderMap),
+        head: (StatusCode, HeaderMap),
         body: Body,
         told: CacheStatus,
     ) -> Response<Body> {
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
+        let mut response = respond(head, body);
         self.tell(response.headers_mut(), told);
         response
     }
@@ -141,9 +168,16 @@ impl Shared {
     }
 }
 
+fn respond((status, headers): (StatusCode, HeaderMap), body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
 impl CacheStatus {
     /// From the cache.
-    pub(super) fn of_hit(stored: &Stored, now: Moment) -> Self {
+    pub(super) fn of_hit(stored: &Stored, now: Instant) -> Self {
         Self { hit: true, ttl: Some(stored.ttl(now)), ..Self::default() }
     }
 }

@@ -28,7 +28,7 @@ where
     /// Which bytes are asked for, and which of them are missing. `None` if that are all of them, or cannot be told.
     pub(super) fn gap(&self, object: &Object) -> Option<Gap> {
         let length = object.length()?;
-        let wanted = Served::new(object.stored(), Some(length), &self.asked.parts, 0)?.bytes?;
+        let wanted = Served::new(object.stored(), Some(length), &self.asked.parts)?.bytes?;
         let missing = object.missing(wanted.clone());
         let gap = missing.first()?.start..missing.last()?.end;
         (gap != wanted).then_some(Gap { length, wanted, missing: gap })
@@ -89,12 +89,12 @@ where
             return Ok(None);
         };
         let age = both.age(received);
-        let Some(served) = Served::new(&both, Some(length), &asked.parts, age) else { return Ok(None) };
+        let Some(served) = Served::new(&both, Some(length), &asked.parts) else { return Ok(None) };
         let status = CacheStatus { fwd_status: Some(StatusCode::PARTIAL_CONTENT), stored: true, ..status };
         let Ok((_, _, reader)) = self.pump(response, new, Some(Arc::clone(object))) else { return Ok(None) };
         reader.seek(&(gap.start - part.range.start..gap.end - part.range.start));
         let middle = Body::filling(reader, Some(gap.end - gap.start));
         let body = Body::chain([Body::stored(before), middle, Body::stored(after)]);
-        Ok(Some(shared.finish(served.head, body, status)))
+        Ok(Some(shared.serve(&both, &served.form, age, body, status)))
     }
 }

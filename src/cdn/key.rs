@@ -186,7 +186,7 @@ impl CacheKey {
             return Err(Unkeyed::Host);
         }
         let mut bytes = Vec::with_capacity(length);
-        bytes.extend(scheme.bytes().map(|byte| byte.to_ascii_lowercase()));
+        push_lower(&mut bytes, scheme.as_bytes());
         bytes.extend_from_slice(b"://");
         push_authority(&mut bytes, name, scheme);
         let start = bytes.len();
@@ -209,9 +209,9 @@ impl CacheKey {
         }
         let mut is_treacherous = false;
         for name in headers.keys() {
+            is_treacherous |= *name == FORWARDED;
             let name = name.as_str();
             is_treacherous |= name.starts_with("x-") && TREACHEROUS.contains(&name);
-            is_treacherous |= name == FORWARDED.as_str();
         }
         if is_treacherous {
             for name in TREACHEROUS.map(HeaderName::from_static) {
@@ -273,8 +273,10 @@ impl Draft {
 }
 
 /// Whether a byte may be in a host with its port. A userinfo in front of it may not.
-fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+const fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'!' | b'$')
+        || matches!(byte, b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
 fn is_same_host(a: &[u8], b: &[u8], scheme: &str) -> bool {
@@ -288,7 +290,13 @@ fn without_port<'a>(authority: &'a [u8], scheme: &str) -> &'a [u8] {
 }
 
 fn push_authority(key: &mut Vec<u8>, authority: &[u8], scheme: &str) {
-    key.extend(without_port(authority, scheme).iter().map(u8::to_ascii_lowercase));
+    push_lower(key, without_port(authority, scheme));
+}
+
+fn push_lower(key: &mut Vec<u8>, text: &[u8]) {
+    let start = key.len();
+    key.extend_from_slice(text);
+    key[start..].make_ascii_lowercase();
 }
 
 fn push_line(key: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {

@@ -1,6 +1,6 @@
 //! What there is for a request, and with whom it goes to the origin.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, request};
@@ -15,7 +15,7 @@ use super::{
     handle::Shared,
     key::Key,
     lead::{Lead, in_background},
-    policy::{CacheStatus, Forward, Moment, Reuse, Stored, Why},
+    policy::{CacheStatus, Forward, Reuse, Stored, Why},
     store::{Lookup, Mark, Object},
 };
 
@@ -51,8 +51,9 @@ impl Shared {
         key: &Key,
         revalidate: impl FnOnce(Arc<Object>),
     ) -> Look {
-        let now = self.now();
-        let (forward, company) = match self.store.lookup(key, &request.headers, now.instant) {
+        // The time of day is nothing to a hit.
+        let now = self.clock.now();
+        let (forward, company) = match self.store.lookup(key, &request.headers, now) {
             Lookup::Found(object, mark) => return self.judge(request, &object, mark, now, revalidate),
             Lookup::HitForMiss => (Forward::Miss, Company::Alone),
             Lookup::UriMiss => (Forward::UriMiss, Company::Any),
@@ -74,7 +75,7 @@ impl Shared {
         request: &request::Parts,
         object: &Arc<Object>,
         mark: Mark,
-        now: Moment,
+        now: Instant,
         revalidate: impl FnOnce(Arc<Object>),
     ) -> Look {
         let stored = object.stored();
@@ -142,7 +143,7 @@ impl Shared {
         if !stored.selects(&request.headers) {
             return None;
         }
-        match self.policy(request).reuse(stored, request, self.now()) {
+        match self.policy(request).reuse(stored, request, self.clock.now()) {
             Reuse::Fresh { age } | Reuse::Stale { age, .. } => Some(age),
             Reuse::Validate(_) => None,
         }
@@ -171,7 +172,8 @@ impl Shared {
                 if !object.stored().selects(&request.headers) {
                     return None;
                 }
-                let age = self.policy(request).on_failure(object.stored(), request, self.now(), *failure)?;
+                let age =
+                    self.policy(request).on_failure(object.stored(), request, self.clock.now(), *failure)?;
                 self.answer(object, request, age, status)
             }
         }?;

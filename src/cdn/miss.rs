@@ -51,7 +51,7 @@ where
         if missing.found.is_none() {
             let Asked { parts, key, .. } = &*self.asked;
             if let Some((object, mark)) = self.shared.store.recall(key, &parts.headers).await {
-                let now = self.shared.now();
+                let now = self.shared.clock.now();
                 match self.shared.judge(parts, &object, mark, now, |object| self.revalidate(object)) {
                     Look::Hit(response) => return Ok(response),
                     Look::Miss(instead) => missing = instead,

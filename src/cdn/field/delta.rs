@@ -1,7 +1,5 @@
 //! Whole seconds: `delta-seconds` and `Age` (RFC 9111, sections 1.2.2 and 5.1).
 
-use std::io::Write;
-
 use http::{HeaderMap, HeaderValue, header::AGE};
 
 use super::{lines, list::members};
@@ -21,12 +19,24 @@ pub(crate) fn parse(text: &[u8]) -> Option<u64> {
 
 /// A number of seconds, as it is written in a field.
 pub(crate) fn to_value(seconds: u64) -> HeaderValue {
-    let mut digits = [0; 20];
-    let mut rest = &mut digits[..];
-    // The longest has 20 digits. By way of the stack it is one allocation instead of two.
-    let _ = write!(rest, "{seconds}");
-    let left = rest.len();
-    HeaderValue::from_bytes(&digits[..digits.len() - left]).unwrap_or_else(|_| HeaderValue::from(seconds))
+    // By way of the stack it is one allocation instead of two.
+    let mut buffer = [0; 20];
+    HeaderValue::from_bytes(digits(seconds, &mut buffer)).unwrap_or_else(|_| HeaderValue::from(seconds))
+}
+
+/// The digits of a number, of which the longest has 20. The general formatter costs three times as much, on each hit.
+pub(crate) fn digits(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        #[allow(clippy::cast_possible_truncation, reason = "it is below ten")]
+        let digit = (number % 10) as u8;
+        buffer[start] = b'0' + digit;
+        number /= 10;
+        if number == 0 {
+            return &buffer[start..];
+        }
+    }
 }
 
 /// The `Age` of a response; 0 if it has none, or none that is valid.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use http::{HeaderValue, StatusCode};
 
 use super::Forward;
-use crate::cdn::field::is_tchar;
+use crate::cdn::field::{delta::digits, is_tchar};
 
 /// What the cache did with a request, as `Cache-Status` tells it (RFC 9211).
 ///
@@ -69,13 +69,16 @@ impl CacheStatus {
             to.write_all(b"; hit")?;
         }
         if let Some(fwd) = self.fwd {
-            write!(to, "; fwd={}", fwd.as_str())?;
+            to.write_all(b"; fwd=")?;
+            to.write_all(fwd.as_str().as_bytes())?;
         }
         if let Some(status) = self.fwd_status {
-            write!(to, "; fwd-status={}", status.as_u16())?;
+            to.write_all(b"; fwd-status=")?;
+            to.write_all(status.as_str().as_bytes())?;
         }
         if let Some(ttl) = self.ttl {
-            write!(to, "; ttl={ttl}")?;
+            to.write_all(if ttl < 0 { &b"; ttl=-"[..] } else { b"; ttl=" })?;
+            to.write_all(digits(ttl.unsigned_abs(), &mut [0; 20]))?;
         }
         if self.stored {
             to.write_all(b"; stored")?;
@@ -84,7 +87,8 @@ impl CacheStatus {
             to.write_all(b"; collapsed")?;
         }
         if let Some(detail) = self.detail {
-            write!(to, "; detail={detail}")?;
+            to.write_all(b"; detail=")?;
+            to.write_all(detail.as_bytes())?;
         }
         Ok(())
     }

@@ -13,6 +13,12 @@ pub struct Moment {
     pub wall: SystemTime,
 }
 
+impl From<Moment> for Instant {
+    fn from(moment: Moment) -> Self {
+        moment.instant
+    }
+}
+
 impl Moment {
     /// Now.
     pub fn now<C: Clock + ?Sized>(clock: &C) -> Self {

@@ -66,7 +66,7 @@ impl Stored {
             selectors: self.selectors.iter().map(selector).collect(),
             language: self.selectors.language().map(Into::into),
             written: now.wall,
-            age: self.current_age(now),
+            age: self.current_age(now.instant),
             lifetime: self.lifetime,
             is_heuristic: self.is_heuristic,
             restraint: self.restraint,

@@ -1,10 +1,10 @@
 //! Whether a stored response may answer a request (RFC 9111, section 4).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{StatusCode, request};
 
-use super::{Moment, Policy, Stored, terms::Restraint};
+use super::{Policy, Stored, stored::in_seconds, terms::Restraint};
 use crate::cdn::field::cache_control::{Delta, RequestDirectives};
 
 /// Whether a stored response may answer a request.
@@ -48,16 +48,16 @@ impl Policy {
     /// Whether a stored response that [selects](Stored::selects) the request may answer it now.
     ///
     /// Takes no memory if the request has neither `Cache-Control` nor `Pragma`.
-    pub fn reuse(&self, stored: &Stored, request: &request::Parts, now: Moment) -> Reuse {
-        self.decide(stored, request, now, stored.is_fresh(now))
+    pub fn reuse(&self, stored: &Stored, request: &request::Parts, now: impl Into<Instant>) -> Reuse {
+        self.decide(stored, request, now.into(), true)
     }
 
     /// The same for a response that was softly purged: it counts as stale, even if it would be fresh.
-    pub fn reuse_purged(&self, stored: &Stored, request: &request::Parts, now: Moment) -> Reuse {
-        self.decide(stored, request, now, false)
+    pub fn reuse_purged(&self, stored: &Stored, request: &request::Parts, now: impl Into<Instant>) -> Reuse {
+        self.decide(stored, request, now.into(), false)
     }
 
-    fn decide(&self, stored: &Stored, request: &request::Parts, now: Moment, is_fresh: bool) -> Reuse {
+    fn decide(&self, stored: &Stored, request: &request::Parts, now: Instant, may_be_fresh: bool) -> Reuse {
         let asks = self.request_directives(request);
         // "The no-cache request directive indicates that the client prefers a stored response not be used to
         // satisfy the request without successful validation on the origin server" (section 5.2.1.4).
@@ -67,14 +67,15 @@ impl Policy {
         if stored.restraint == Restraint::NoCache {
             return Reuse::Validate(Why::Stale);
         }
-        let age = stored.age(now);
         let current_age = stored.current_age(now);
+        let age = in_seconds(current_age);
+        let is_fresh = may_be_fresh && stored.lifetime > current_age;
         let is_unwanted = is_too_old(asks.max_age, current_age, is_fresh && stored.is_immutable)
             || is_too_stale_soon(asks.min_fresh, stored.lifetime.saturating_sub(current_age));
         if is_fresh {
             return if is_unwanted { Reuse::Validate(Why::Request) } else { Reuse::Fresh { age } };
         }
-        let staleness = stored.staleness(now);
+        let staleness = current_age.saturating_sub(stored.lifetime);
         if stored.restraint >= Restraint::Revalidate || is_unwanted {
             return Reuse::Validate(Why::Stale);
         }
@@ -99,9 +100,10 @@ impl Policy {
         &self,
         stored: &Stored,
         request: &request::Parts,
-        now: Moment,
+        now: impl Into<Instant>,
         failure: Failure,
     ) -> Option<u64> {
+        let now = now.into();
         let asks = self.request_directives(request);
         // One failure is no better than another, and the newer one is true.
         if stored.restraint >= Restraint::Revalidate || asks.no_cache || stored.status.is_server_error() {

@@ -160,20 +160,21 @@ impl Stored {
     }
 
     /// The age in seconds (RFC 9111, section 4.2.3).
-    pub fn age(&self, now: Moment) -> u64 {
-        self.current_age(now).as_secs().min(delta::MOST)
+    pub fn age(&self, now: impl Into<Instant>) -> u64 {
+        in_seconds(self.current_age(now.into()))
     }
 
-    pub(super) fn current_age(&self, now: Moment) -> Duration {
-        self.initial_age.saturating_add(now.since(self.received))
+    pub(super) fn current_age(&self, now: Instant) -> Duration {
+        self.initial_age.saturating_add(now.saturating_duration_since(self.received))
     }
 
-    pub(super) fn staleness(&self, now: Moment) -> Duration {
+    pub(super) fn staleness(&self, now: Instant) -> Duration {
         self.current_age(now).saturating_sub(self.lifetime)
     }
 
+    #[cfg(test)]
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        self.lifetime > self.current_age(now)
+        self.lifetime > self.current_age(now.instant)
     }
 
     /// Whether it could answer a request without validation when it came.
@@ -182,10 +183,9 @@ impl Stored {
     }
 
     /// For how many seconds the response is still fresh; negative since it is stale.
-    pub fn ttl(&self, now: Moment) -> i64 {
-        let seconds =
-            |duration: Duration| i64::try_from(duration.as_secs().min(delta::MOST)).unwrap_or(i64::MAX);
-        seconds(self.lifetime).saturating_sub(seconds(self.current_age(now)))
+    pub fn ttl(&self, now: impl Into<Instant>) -> i64 {
+        let seconds = |duration| i64::try_from(in_seconds(duration)).unwrap_or(i64::MAX);
+        seconds(self.lifetime).saturating_sub(seconds(self.current_age(now.into())))
     }
 
     /// Whether its freshness is a guess of ours.
@@ -264,6 +264,11 @@ impl Stored {
             Restraint::NoCache => false,
         }
     }
+}
+
+/// Whole seconds, as they are told.
+pub(super) fn in_seconds(age: Duration) -> u64 {
+    age.as_secs().min(delta::MOST)
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

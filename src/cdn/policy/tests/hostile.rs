@@ -309,7 +309,7 @@ proptest! {
             let now = scene.wait(wait.into()).now();
             let next = (stored.age(now), stored.ttl(now), stored.is_fresh(now));
             prop_assert!(next.0 >= last.0 && next.1 <= last.1 && next.2 <= last.2);
-            prop_assert_eq!(next.2, stored.lifetime > stored.current_age(now));
+            prop_assert_eq!(next.2, stored.lifetime > stored.current_age(now.instant));
             prop_assert!(next.0 <= 999_999_999_999_999 && next.1.abs() <= 999_999_999_999_999);
             last = next;
         }
