@@ -232,3 +232,35 @@ fn rfc9111_section_4_3_5_head_updates_what_it_agrees_with() {
         assert!(matches!(head(status, &[]), HeadUpdate::Unrelated), "{status}");
     }
 }
+
+#[test]
+fn a_head_that_grows_with_each_304_is_dropped_in_time() {
+    let scene = Scene::new();
+    let mut stored = scene.stored(&[("cache-control", "max-age=60"), ("etag", "\"1\"")]);
+    let long = "x".repeat(1000);
+    for n in 0..100 {
+        let refreshed = scene.refresh(&stored, &[], &[(&format!("x-{n}"), &long)]);
+        if refreshed.keep == Keep::Remove(Unstorable::HeadTooLarge) {
+            assert!(n > 60);
+            return;
+        }
+        stored = refreshed.stored;
+    }
+    panic!("it grows without bounds");
+}
+
+#[test]
+fn a_cookie_in_a_304_is_for_whoever_asked_unless_it_says_how_long_it_is_fresh() {
+    let scene = Scene::new();
+    let fresh = ("cache-control", "max-age=60");
+    let stored = scene.stored(&[fresh, ("etag", "\"1\"")]);
+    let cookie = ("set-cookie", "session=theirs");
+    let refreshed = scene.refresh(&stored, &[], &[cookie]);
+    assert_eq!(refreshed.keep, Keep::Leave);
+    assert_eq!(refreshed.stored.header(&http::header::SET_COOKIE).unwrap(), "session=theirs");
+    assert_eq!(scene.refresh(&stored, &[], &[cookie, fresh]).keep, Keep::Replace);
+    let unkept = scene.stored(&[("cache-control", "max-age=60, private=\"set-cookie\""), ("etag", "\"1\"")]);
+    let refreshed = scene.refresh(&unkept, &[], &[cookie]);
+    assert_eq!(refreshed.keep, Keep::Replace);
+    assert!(refreshed.stored.header(&http::header::SET_COOKIE).is_none());
+}
