@@ -141,6 +141,8 @@ impl http_body::Body for Body {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
+                // What was promised, and may stand before other bytes in a chain.
+                Ok(Err(_)) if left.is_some_and(|left| left > 0) => Some(Err(FillError::Incomplete.into())),
                 Ok(Err(trailers)) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
                 Err(error) => Some(Err(error.into())),
             },

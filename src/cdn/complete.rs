@@ -89,7 +89,11 @@ where
             return Ok(None);
         };
         let age = both.age(received);
-        let Some(served) = Served::new(&both, Some(length), &asked.parts) else { return Ok(None) };
+        // With what came, the client's conditions may come to something else than what the bytes were chosen by.
+        let served = Served::new(&both, Some(length), &asked.parts);
+        let Some(served) = served.filter(|served| served.bytes.as_ref() == Some(&wanted)) else {
+            return Ok(None);
+        };
         let status = CacheStatus { fwd_status: Some(StatusCode::PARTIAL_CONTENT), stored: true, ..status };
         let Ok((_, _, reader)) = self.pump(response, new, Some(Arc::clone(object))) else { return Ok(None) };
         reader.seek(&(gap.start - part.range.start..gap.end - part.range.start));

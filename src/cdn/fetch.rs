@@ -2,12 +2,13 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::RANGE, request};
 use tower_service::Service;
 
 use super::{
     handle::Shared,
     key::Key,
+    lead::in_background,
     policy::{Failure, Forward, Keep, Refreshed, Stored, Unstorable},
     store::{Object, Ticket},
 };
@@ -74,6 +75,11 @@ impl Shared {
             let mut parts = asked.parts.clone();
             let ours = found.as_ref().filter(|_| validate);
             let conditional = ours.is_some_and(|found| found.stored().make_conditional(&mut parts.headers));
+            if found.is_some() && !validate {
+                // Those who follow expect the whole, which the first attempt would have brought.
+                parts = in_background(&parts);
+            }
+            let asks_for_part = parts.headers.contains_key(RANGE);
             let sent = self.now();
             let answer = send(service, Request::from_parts(parts, body.take().unwrap_or_default())).await;
             let received = self.now();
@@ -121,7 +127,11 @@ impl Shared {
                 let object = renewed.unwrap_or_else(|| Arc::new(found.with_head(stored)));
                 return Fetched::Good { object, is_shared: keep == Keep::Replace };
             }
-            let stored = policy.store(&asked.parts, &head, sent, received);
+            let is_unasked = head.status == StatusCode::PARTIAL_CONTENT && !asks_for_part;
+            let stored = match policy.store(&asked.parts, &head, sent, received) {
+                Ok(_) if is_unasked => Err(Unstorable::Partial),
+                stored => stored,
+            };
             let response = Response::from_parts(head, rest);
             return match stored {
                 Ok(stored) => Fetched::Storable(response, Box::new(stored)),

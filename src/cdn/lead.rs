@@ -228,7 +228,7 @@ pub(super) fn declared(head: &response::Parts, body: &impl http_body::Body) -> O
     told.or_else(|| body.size_hint().exact())
 }
 
-/// What is asked for in the background: the whole, whatever the client wanted of it.
+/// What is asked for in the background, and for others: the whole, whatever the client wanted of it.
 pub(super) fn in_background(parts: &request::Parts) -> request::Parts {
     let mut parts = parts.clone();
     parts.method = http::Method::GET;

@@ -63,6 +63,8 @@ where
     }
     let policy = shared.policy(&parts);
     let mut invalidated = false;
+    // Afterwards one cannot tell what else was purged while the request was on its way.
+    let asked = asked.filter(|asked| !is_unsafe || shared.store.is_current(&asked.ticket));
     for uri in policy.invalidates(&parts, &head) {
         if let Ok(key) = shared.store.keys().of_uri(&uri, &parts.headers) {
             shared.store.invalidate(&key);
@@ -73,10 +75,11 @@ where
         return Ok(shared.own(Response::from_parts(head, Body::passing(body)), status));
     };
     let length = declared(&head, &body);
-    let stored = policy.store(&parts, &head, sent, received);
+    // What passed by must not leave a part where there is a whole.
+    let stored = policy.store(&parts, &head, sent, received).ok().filter(|stored| stored.part().is_none());
     let is_small = length.is_none_or(|length| length <= shared.max_object);
     let (writer, reader) = shared.fills.aside();
-    let (Ok(stored), Some(reader), true) = (stored, reader, is_small) else {
+    let (Some(stored), Some(reader), true) = (stored, reader, is_small) else {
         return Ok(shared.own(Response::from_parts(head, Body::passing(body)), status));
     };
     // What it invalidates is older than what it brings.

@@ -146,3 +146,65 @@ async fn a_part_that_has_nothing_of_what_is_asked_for_does_no_harm() {
     let rest = client.send(with("/a", &[("range", "bytes=8-8")])).await;
     assert_eq!((rest.status, origin.count()), (206, 5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_304_about_something_else_is_followed_by_a_request_for_the_whole() {
+    let origin = Origin::new(|seen| async move {
+        Ok(match seen.header("if-none-match") {
+            Some(_) => answer(304, &[("etag", "\"c\"")], ""),
+            None => ranged(&seen, "\"b\""),
+        })
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.get("/a").await;
+    advance(Duration::from_secs(61)).await;
+    let part = client.send(with("/a", &[("range", "bytes=2-4")])).await;
+    assert_eq!((part.status, part.text(), part.header("content-range")), (206, "234", Some("bytes 2-4/10")));
+    let whole = client.get("/a").await;
+    assert_eq!((whole.status, whole.text(), origin.count()), (200, WHOLE, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_completes_a_part_does_not_change_what_was_asked_for() {
+    let modified = "Wed, 01 Jan 2020 00:00:00 GMT";
+    let origin = Origin::new(move |seen| async move {
+        let mut response = ranged(&seen, "\"a\"");
+        let headers = response.headers_mut();
+        // Only from the second on it is a strong validator.
+        let date = if seen.number == 1 { modified } else { "Wed, 01 Jan 2020 00:02:00 GMT" };
+        headers.insert("date", date.parse().unwrap());
+        headers.insert("last-modified", modified.parse().unwrap());
+        headers.insert("cache-control", "max-age=1000000000".parse().unwrap());
+        Ok(response)
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=0-4")])).await;
+    let got = client.send(with("/a", &[("range", "bytes=2-3"), ("if-range", modified)])).await;
+    assert_eq!((got.status, got.text()), (200, WHOLE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_passes_by_does_not_take_the_place_of_the_whole() {
+    let origin = origin();
+    let client = Client::new(&cdn(), &origin);
+    client.get("/a").await;
+    let part = client.send(with("/a", &[("if-match", "*"), ("range", "bytes=0-0")])).await;
+    assert_eq!((part.status, part.text()), (206, "0"));
+    assert!(client.get("/a").await.cache().contains("hit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_part_that_is_too_short_is_an_error() {
+    let origin = Origin::new(|seen| async move {
+        let mut response = ranged(&seen, "\"a\"");
+        if seen.header("range") == Some("bytes=2-6") {
+            *response.body_mut() = answer(206, &[], "23").into_body();
+            response.headers_mut().remove("content-length");
+        }
+        Ok(response)
+    });
+    let client = Client::new(&cdn(), &origin);
+    client.send(with("/a", &[("range", "bytes=0-1")])).await;
+    client.send(with("/a", &[("range", "bytes=7-9")])).await;
+    assert!(client.get("/a").await.body.is_err());
+}

@@ -61,3 +61,22 @@ async fn an_answer_to_post_serves_get_if_it_says_so() {
     client.send(by(Method::POST, "/b")).await;
     assert_eq!(client.get("/b").await.text(), "got");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_post_from_before_a_purge_serves_nobody() {
+    let origin = Origin::new(|seen| async move {
+        sleep(Duration::from_secs(5)).await;
+        let headers: &[_] = &[("cache-control", "max-age=60"), ("content-location", "/a")];
+        Ok(answer(200, headers, if seen.method == Method::POST { "posted" } else { "got" }))
+    });
+    let cdn = cdn();
+    let client = Client::new(&cdn, &origin);
+    let post = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(by(Method::POST, "/a")).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    cdn.purge(&buttress::cdn::Purge::all());
+    assert_eq!(post.await.unwrap().text(), "posted");
+    assert_eq!(client.get("/a").await.text(), "got");
+}

@@ -21,7 +21,7 @@ const WINDOW: u64 = 256 * 1024;
 /// Readers hold positions of their own. As long as the answer is being *kept* (for a store), all of its body is here, so
 /// nobody waits for anybody and more readers may come. A body that outgrows its limit, or the budget of all, goes on without
 /// being kept: what all have read is then forgotten, a lone reader slows the origin down, and a reader who falls behind by the
-/// limit while another waits for more is cut off.
+/// limit, or a little once the budget is spent, while another waits for more is cut off.
 #[derive(Debug)]
 pub(super) struct Core<H> {
     phase: Phase<H>,
@@ -369,7 +369,9 @@ impl<H> Core<H> {
 
     /// Cuts off those who are far behind. Whether there is room for more then.
     fn make_room(&mut self) -> bool {
-        while self.kept >= self.limit.max(WINDOW) {
+        // When there is no room for all of them together, not even that far.
+        let most = if self.budget.is_spent() { WINDOW } else { self.limit.max(WINDOW) };
+        while self.kept >= most {
             self.forget_first();
         }
         self.trim();

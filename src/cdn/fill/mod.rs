@@ -39,6 +39,9 @@ pub enum FillError {
         /// What `Content-Length` said.
         declared: u64,
     },
+    /// It was shorter than the range that it was to be.
+    #[error("the origin's answer has not all of the bytes that it announced")]
+    Incomplete,
     /// It was longer than its `Content-Length`.
     #[error("the origin's answer is longer than the {declared} bytes that it declared")]
     TooLong {
@@ -74,6 +77,11 @@ impl Budget {
         if !self.take(bytes) {
             self.debt.fetch_add(bytes, Relaxed);
         }
+    }
+
+    /// Whether more was taken than there is.
+    fn is_spent(&self) -> bool {
+        self.debt.load(Relaxed) > 0
     }
 
     fn give_back(&self, bytes: u64) {

@@ -7,7 +7,7 @@ use http::{
     header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE},
 };
 
-use super::{Policy, Stored, update};
+use super::{Policy, Stored, storable, update};
 use crate::cdn::field::entity_tag::EntityTag;
 
 impl Stored {
@@ -62,6 +62,9 @@ impl Policy {
         }
         let mut combined = new.clone();
         combined.headers = update::merge(&old.headers, &new.headers);
+        if storable::head_size(&combined.headers) > self.max_head {
+            return None;
+        }
         if let Some(length) = length {
             combined.set_length(length);
         }

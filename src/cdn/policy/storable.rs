@@ -189,7 +189,7 @@ pub(super) fn has_body(headers: &HeaderMap) -> bool {
             && lines(headers, &CONTENT_LENGTH).any(|length| length != b"0")
 }
 
-fn head_size(headers: &HeaderMap) -> usize {
+pub(super) fn head_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 

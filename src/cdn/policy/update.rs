@@ -5,12 +5,12 @@ use http::{
     HeaderMap, HeaderName, StatusCode,
     header::{
         AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-        IF_RANGE, LAST_MODIFIED, RANGE, VARY,
+        IF_RANGE, LAST_MODIFIED, RANGE, SET_COOKIE, VARY,
     },
     request, response,
 };
 
-use super::{Moment, Policy, Stored, Unstorable, selectors::Selectors, stored::Draft};
+use super::{Moment, Policy, Stored, Unstorable, selectors::Selectors, storable::head_size, stored::Draft};
 use crate::{
     cdn::field::{
         date::{self, DateField},
@@ -160,7 +160,16 @@ impl Policy {
         } else {
             Ok(stored.selectors.clone())
         };
-        let terms = self.terms(stored.status, &headers, received);
+        let terms = if head_size(&headers) > self.max_head {
+            Err(Unstorable::HeadTooLarge)
+        } else {
+            self.terms(stored.status, &headers, received)
+        };
+        // A cookie that comes without a word about freshness is for this request, whatever was said before it.
+        let terms = terms.and_then(|terms| match self.terms(stored.status, came, received) {
+            Err(Unstorable::SetCookie) if !terms.unkept.contains(&SET_COOKIE) => Err(Unstorable::SetCookie),
+            _ => Ok(terms),
+        });
         let failed = selectors.as_ref().err().or(terms.as_ref().err()).copied();
         let (Ok(selectors), Ok(terms)) = (selectors, terms) else {
             let mut served = stored.clone();

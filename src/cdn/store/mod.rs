@@ -162,16 +162,22 @@ impl Ticket {
 
 impl Store {
     pub(crate) fn new(limits: Limits, keys: CacheKey) -> Self {
-        Self::build(limits, keys, Purges::new(0), None)
+        Self::build(limits, keys, Purges::new(0), None, false)
     }
 
     /// A store with a disk for what memory has no room for.
     #[cfg(feature = "disk")]
     pub(crate) fn with_disk(limits: Limits, keys: CacheKey, disk: DiskStore, clock: Arc<dyn Clock>) -> Self {
-        Self::build(limits, keys, disk.purges, Some((disk.disk, clock)))
+        Self::build(limits, keys, disk.purges, Some((disk.disk, clock)), disk.has_wide_keys)
     }
 
-    fn build(limits: Limits, keys: CacheKey, purges: Purges, disk: DiskAndClock) -> Self {
+    fn build(
+        limits: Limits,
+        keys: CacheKey,
+        purges: Purges,
+        disk: DiskAndClock,
+        has_wide_keys: bool,
+    ) -> Self {
         #[cfg(not(feature = "disk"))]
         let _ = disk;
         let entries = MemoryCache::builder(limits.memory)
@@ -184,7 +190,7 @@ impl Store {
             keys,
             fetches: Fetches::new(),
             purges,
-            has_wide_keys: AtomicBool::new(false),
+            has_wide_keys: AtomicBool::new(has_wide_keys),
             commits: AtomicU64::new(0),
             counters: Counters::default(),
             will_sweep: AtomicBool::new(false),
@@ -316,10 +322,11 @@ impl Store {
         request: &HeaderMap,
         object: Object,
     ) -> Option<Arc<Object>> {
-        self.put(ticket, key, object, |old| old.stored().selects(request))
+        self.put(ticket, key, object, None, |old| old.stored().selects(request))
     }
 
-    /// Puts another head before the body of what is stored, after a 304 or a `HEAD`; as [`commit`](Self::commit).
+    /// Puts another head before the body of what is stored, after a 304 or a `HEAD`; as [`commit`](Self::commit). `None` too if it is not
+    /// stored any more, as something newer has taken its place, or it was purged since it was found.
     pub(crate) fn renew(
         &self,
         ticket: &Ticket,
@@ -327,7 +334,7 @@ impl Store {
         old: &Arc<Object>,
         stored: Stored,
     ) -> Option<Arc<Object>> {
-        self.put(ticket, key, old.with_head(stored), |it| Arc::ptr_eq(it, old))
+        self.put(ticket, key, old.with_head(stored), Some(old), |it| Arc::ptr_eq(it, old))
     }
 
     fn put(
@@ -335,6 +342,7 @@ impl Store {
         ticket: &Ticket,
         key: &Key,
         mut object: Object,
+        base: Option<&Object>,
         is_replaced: impl Fn(&Arc<Object>) -> bool,
     ) -> Option<Arc<Object>> {
         let shared = &*self.shared;
@@ -346,7 +354,8 @@ impl Store {
         shared.note_width(key);
         let now = shared.commits.fetch_add(1, Relaxed) + 1;
         let object = shared.fetches.settle(ticket.url, ticket.invalidations, |verdict| {
-            if verdict == Verdict::Purged {
+            let is_gone = |base: &Object| base.is_void() || shared.verdict(key, base) == Verdict::Purged;
+            if verdict == Verdict::Purged || base.is_some_and(is_gone) {
                 return None;
             }
             object.begin(ticket.purges, verdict, now);
@@ -563,10 +572,12 @@ impl Shared {
             if self.has_wide_keys.load(Acquire) || self.may_be_on_disk(&key, is_fetched) {
                 self.note(Target::Name(name), soft);
             }
+            let variants = self.entries.peek(&key);
+            let objects = variants.iter().flat_map(|it| &it.0);
             if soft {
-                let variants = self.entries.peek(&key);
-                variants.iter().flat_map(|it| &it.0).for_each(|object| object.soften());
+                objects.for_each(|object| object.soften());
             } else {
+                objects.for_each(|object| object.void());
                 self.entries.remove(&key);
             }
             #[cfg(feature = "disk")]

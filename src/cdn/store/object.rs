@@ -167,7 +167,6 @@ impl Object {
         self.is_void.store(true, Release);
     }
 
-    #[cfg(feature = "disk")]
     pub(super) fn is_void(&self) -> bool {
         self.is_void.load(Acquire)
     }

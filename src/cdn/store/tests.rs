@@ -406,3 +406,25 @@ fn a_purge_of_many_costs_one_note_and_what_is_purged_gives_its_memory_back() {
     assert_eq!(store.sweep(), 19_999);
     assert_eq!((store.stats().urls, store.stats().weight), (0, 0));
 }
+
+#[test]
+fn what_was_replaced_or_purged_is_not_renewed() {
+    let (request, url) = (request("1", ""), URLS[0]);
+    for purge in [None, Some(Purge::url(url).unwrap()), Some(Purge::tag("red").unwrap())] {
+        let store = store(Limits::default());
+        let key = key(&store, url, &request);
+        let ticket = store.begin(&key);
+        let old = store.commit(&ticket, &key, &request, object(1, "red", &request)).unwrap();
+        let expected = if let Some(purge) = &purge {
+            // Between the look at what is stored and the request that validates it.
+            store.purge(purge);
+            None
+        } else {
+            store.commit(&ticket, &key, &request, object(2, "red", &request)).unwrap();
+            Some((2, false))
+        };
+        let later = store.begin(&key);
+        assert!(store.renew(&later, &key, &old, old.stored().clone()).is_none(), "{purge:?}");
+        assert_eq!(found(&store.lookup(&key, &request, now())), expected, "{purge:?}");
+    }
+}

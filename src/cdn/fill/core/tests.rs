@@ -279,3 +279,20 @@ proptest! {
         prop_assert_eq!(budget.left.load(std::sync::atomic::Ordering::Relaxed), total);
     }
 }
+
+#[test]
+fn who_falls_behind_takes_no_more_than_there_is() {
+    const CHUNK: &[u8] = &[0; 64 << 10];
+    let mut core = Core::new(true, Budget::new(1 << 20));
+    let (slow, fast) = (core.join().unwrap(), core.join().unwrap());
+    core.answer((), None, 1 << 30, true);
+    for _ in 0..1000 {
+        if core.poll_room(&mut cx()).is_pending() {
+            break;
+        }
+        push(&mut core, CHUNK);
+        assert!(read(&mut core, fast).unwrap().is_ok());
+        assert!(core.kept <= (1 << 20) + WINDOW, "{}", core.kept);
+    }
+    assert!(matches!(drain(&mut core, slow).1, Some(Err(FillError::TooSlow))));
+}

@@ -333,7 +333,7 @@ proptest! {
         let reuse = scene.wait(wait).reuse(&stored, &[("cache-control", &asks)]);
         let age = age + wait;
         let lifetime = s_maxage.unwrap_or(max_age);
-        let suits = asks_age.is_none_or(|most| age <= most || most == 0 && immutable && lifetime > age)
+        let suits = asks_age.is_none_or(|most| most > 0 && age <= most || most == 0 && immutable && lifetime > age)
             && min_fresh.is_none_or(|least| lifetime.saturating_sub(age) >= least);
         let may_be_stale = !must_revalidate && !proxy_revalidate;
         let staleness = age.saturating_sub(lifetime);

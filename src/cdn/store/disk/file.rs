@@ -30,6 +30,9 @@ const MAGIC: [u8; 8] = *b"bcdnobj1";
 /// No head is longer.
 const HEAD: u64 = 4 << 20;
 
+/// How many bytes of tails that nobody reads any more a file may have in any case.
+const OLD_TAILS: u64 = 1 << 20;
+
 /// What is kept with a body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Head {
@@ -112,11 +115,14 @@ impl Writer {
     }
 }
 
-/// Puts another head behind a body.
+/// Puts another head behind a body, unless older ones take more than that has and [`OLD_TAILS`].
 pub(super) fn append(path: &Path, head: Head, old: (&Arc<[u64]>, u64), began: u64) -> io::Result<Tail> {
     let (sums, body) = old;
     let tail = encode(&head, sums, body, began)?;
     let mut file = OpenOptions::new().append(true).open(path)?;
+    if file.metadata()?.len() > body.saturating_mul(2).saturating_add(OLD_TAILS) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     file.write_all(&tail)?;
     let file = file.metadata()?.len();
     Ok(Tail { head, body, began, sums: Arc::clone(sums), file })

@@ -82,6 +82,8 @@ const UNIT: u64 = 4096;
 pub struct DiskStore {
     pub(super) purges: Purges,
     pub(super) disk: Disk,
+    /// Whether any key has more than a URL.
+    pub(super) has_wide_keys: bool,
 }
 
 /// What is on disk. Clones share it.
@@ -212,8 +214,8 @@ impl DiskStore {
             next: AtomicU64::new(0),
         };
         let disk = Disk(Arc::new(shared));
-        disk.find_files(&objects, &purges)?;
-        Ok(Self { purges, disk })
+        let has_wide_keys = disk.find_files(&objects, &purges)?;
+        Ok(Self { purges, disk, has_wide_keys })
     }
 }
 
@@ -240,9 +242,10 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// Takes up what is in the folder, the oldest first.
-    fn find_files(&self, objects: &Path, purges: &Purges) -> io::Result<()> {
+    /// Takes up what is in the folder, the oldest first; whether any key has more than a URL.
+    fn find_files(&self, objects: &Path, purges: &Purges) -> io::Result<bool> {
         let mut found = Vec::new();
+        let mut has_wide_keys = false;
         for folder in fs::read_dir(objects)? {
             for file in fs::read_dir(folder?.path())? {
                 let path = file?.path();
@@ -264,6 +267,7 @@ impl Disk {
                     continue;
                 }
                 filing.is_soft.store(verdict == Verdict::SoftPurged, Relaxed);
+                has_wide_keys |= filing.key.is_wide();
                 found.push((number, Arc::new(filing)));
             }
         }
@@ -271,7 +275,7 @@ impl Disk {
         for (_, filing) in found {
             self.insert(&filing);
         }
-        Ok(())
+        Ok(has_wide_keys)
     }
 
     fn filing(&self, key: Key, tail: &Tail, path: PathBuf) -> Filing {

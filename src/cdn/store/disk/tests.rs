@@ -457,3 +457,43 @@ async fn what_is_taken_out_or_replaced_while_it_is_written_is_not_found_on_disk(
     store.settle_disk().await;
     assert!(folder.files().is_empty());
 }
+
+#[tokio::test]
+async fn a_url_is_purged_of_all_its_keys_after_a_restart() {
+    let folder = Folder::new();
+    let mut request = parts("/x", "");
+    request.headers.insert("cookie", http::HeaderValue::from_static("c=1"));
+    {
+        let store = without_memory(&folder).await;
+        let key = store.keys().of(&request).unwrap();
+        let new = object("/x", "", "tag", bytes(10));
+        assert!(store.commit(&store.begin(&key), &key, &request.headers, new).is_some());
+        store.settle_disk().await;
+    }
+    let store = without_memory(&folder).await;
+    store.purge(&Purge::url("http://a/x").unwrap());
+    let key = store.keys().of(&request).unwrap();
+    assert!(store.recall(&key, &request.headers).await.is_none());
+}
+
+#[tokio::test]
+async fn a_file_does_not_grow_with_each_new_head() {
+    let folder = Folder::new();
+    let store = with_memory(&folder, 64 << 20).await;
+    let long = "x".repeat(50_000);
+    let mut renewed = 0;
+    for _ in 0..60 {
+        let lookup = store.lookup(&key(&store, "/"), &parts("/", "").headers, ManualClock::new().now());
+        let Lookup::Found(old, _) = lookup else {
+            keep(&store, "/", "", bytes(300_000)).await;
+            continue;
+        };
+        let ticket = store.begin(&key(&store, "/"));
+        let head = stored("/", "", &[("x-long", &long)]);
+        renewed += usize::from(store.renew(&ticket, &key(&store, "/"), &old, head).is_some());
+        store.settle_disk().await;
+        let files = folder.files();
+        assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() < 2_000_000));
+    }
+    assert!(renewed > 40);
+}
