@@ -181,20 +181,19 @@ impl Shared {
         // A range of what may end before it cannot be promised.
         let can_tell =
             |request: &request::Parts| growing.length.is_some() || !request.headers.contains_key(RANGE);
-        if let Some(request) = request.filter(|request| is_special(&request.headers) && can_tell(request)) {
-            if let Some(served) = Served::new(&growing.stored, growing.length, request)
-                && served.form != Form::Whole
-            {
-                let body = match served.bytes {
-                    None => Body::empty(),
-                    Some(range) => {
-                        reader.seek(&range);
-                        Body::filling(reader, Some(range.end - range.start))
-                    }
-                };
-                let age = growing.stored.age(self.now());
-                return self.serve(&growing.stored, &served.form, age, body, status);
-            }
+        if let Some(request) = request.filter(|request| is_special(&request.headers) && can_tell(request))
+            && let Some(served) = Served::new(&growing.stored, growing.length, request)
+            && served.form != Form::Whole
+        {
+            let body = match served.bytes {
+                None => Body::empty(),
+                Some(range) => {
+                    reader.seek(&range);
+                    Body::filling(reader, Some(range.end - range.start))
+                }
+            };
+            let age = growing.stored.age(self.now());
+            return self.serve(&growing.stored, &served.form, age, body, status);
         }
         let mut response = Response::from_parts(head, Body::filling(reader, growing.length));
         self.tell(response.headers_mut(), status);
