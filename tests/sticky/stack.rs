@@ -221,6 +221,8 @@ async fn nobody_moves_while_other_servers_come_and_go() {
     let visits = clients.into_iter().map(|(mut client, cookie, node)| {
         tokio::spawn(async move {
             for _ in 0..40 {
+                // The other thread may not have noticed yet that the last answer is over.
+                soon(client.ready()).await.unwrap();
                 let response = soon(client.send_request(request(Method::GET, &[&cookie]))).await.unwrap();
                 assert_eq!(cookie_of(&response), None);
                 assert_eq!(name_in(response).await, node);
